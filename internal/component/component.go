@@ -1,0 +1,96 @@
+// Package component says what a component of the process is: its upstream name, its flags, the rights it needs
+// and how it is set up. It knows no concrete kind.
+package component
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/pflag"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/seed-79636ae9/flux/internal/kind"
+	"github.com/seed-79636ae9/flux/toolkit/artifact"
+	"github.com/seed-79636ae9/flux/toolkit/event"
+	"github.com/seed-79636ae9/flux/toolkit/kube"
+	"github.com/seed-79636ae9/flux/toolkit/loop"
+)
+
+// Component is one of the controllers that upstream ships as a program of its own.
+type Component struct {
+	// Name is the upstream name: lease, field manager, Service, user agent and label value, e.g. source-controller.
+	Name string
+	// Short is the prefix of the component's flags in `flux run` where plain names would collide, e.g. kustomize.
+	Short string
+	// Kinds are the kinds the component reconciles.
+	Kinds []kind.Kind
+	// Rules are the rights the component needs besides those on its own kinds.
+	Rules []rbacv1.PolicyRule
+	// ClusterAdmin: the component applies what users declare and so is bound to cluster-admin.
+	ClusterAdmin bool
+	// New returns an instance with its own options, ready to bind flags.
+	New func() Instance
+}
+
+// Instance is a component of one process.
+type Instance interface {
+	// BindFlags declares the flags that only this component has, under their upstream names.
+	BindFlags(fs *pflag.FlagSet)
+	// AddToScheme registers the types the component reads and writes.
+	AddToScheme(scheme *runtime.Scheme) error
+	// Setup starts the component's controllers in the host's manager. It is called once the component's lease is held.
+	Setup(ctx context.Context, host *Host) error
+}
+
+// Common are the options every upstream controller has; in `flux run` the components share them, except Concurrent.
+type Common struct {
+	Concurrent            int
+	MaxParked             int
+	JitterPercent         int
+	MinRetryDelay         time.Duration
+	MaxRetryDelay         time.Duration
+	RequeueDependency     time.Duration
+	NoCrossNamespaceRefs  bool
+	DefaultServiceAccount string
+	WatchConfigs          labels.Selector
+	FeatureGates          map[string]bool
+}
+
+// Host is the process a component runs in.
+type Host struct {
+	Manager ctrl.Manager
+	// Config is the connection to the API server, without client-side rate limits.
+	Config *rest.Config
+	// Client reads from the cache and writes.
+	Client client.Client
+	// Reader reads live.
+	Reader client.Reader
+	// Namespace is where the process runs (RUNTIME_NAMESPACE).
+	Namespace string
+	// Store holds the artifacts of the sources of this process; nil when it has none.
+	Store *artifact.Store
+	// Artifacts opens the artifacts that sources advertise.
+	Artifacts *artifact.Opener
+	// Clusters gives clients for the objects that Kustomizations and HelmReleases manage.
+	Clusters *kube.Clients
+	// Events sends events under the component's name.
+	Events *event.Recorder
+	// Metrics are the gotk_* series.
+	Metrics *loop.Metrics
+	// Common are the component's shared options.
+	Common Common
+}
+
+// LoopOptions returns what every controller of the component hands to the loop.
+func (h *Host) LoopOptions() loop.Options {
+	return loop.Options{
+		Client: h.Client, Reader: h.Reader, Events: h.Events, Metrics: h.Metrics,
+		Concurrent: h.Common.Concurrent, MaxParked: h.Common.MaxParked, JitterPercent: h.Common.JitterPercent,
+		MinRetryDelay: h.Common.MinRetryDelay, MaxRetryDelay: h.Common.MaxRetryDelay,
+	}
+}

@@ -1,0 +1,545 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/seed-79636ae9/flux/api/meta"
+	"github.com/seed-79636ae9/flux/toolkit/event"
+	"github.com/seed-79636ae9/flux/toolkit/status"
+)
+
+// TestVerdictTable is the table of the package documentation, cell by cell (_common 24, 25, 26, 28).
+func TestVerdictTable(t *testing.T) {
+	conflict := apierrors.NewConflict(schema.GroupResource{Resource: "widgets"}, "w", errTest)
+	tests := []struct {
+		name        string
+		policy      Policy
+		verdict     error
+		ready       string
+		stalled     string
+		reconciling string
+		observed    int64
+		events      []event.Event
+		after       time.Duration
+		backoff     bool
+		writes      int
+	}{
+		{name: "success", verdict: nil,
+			ready: "True Succeeded: done", stalled: "-", reconciling: "-", observed: 2, after: 10 * time.Minute, writes: 1},
+		{name: "_common 9, 24: fail retries by backoff", verdict: Fail("Broken", errTest),
+			ready: "False Broken: boom", stalled: "-", reconciling: "True ProgressingWithRetry: working", observed: 1,
+			events: []event.Event{{Severity: event.Error, Reason: "Broken", Message: "boom"}}, backoff: true, writes: 1},
+		{name: "_common 24: any error is a fail", verdict: errTest,
+			ready: "False ReconciliationFailed: boom", stalled: "-", reconciling: "True ProgressingWithRetry: working", observed: 1,
+			events: []event.Event{{Severity: event.Error, Reason: "ReconciliationFailed", Message: "boom"}}, backoff: true, writes: 1},
+		{name: "kustomization 101: fail with a retry time of its own", verdict: Fail("Broken", errTest).After(time.Minute),
+			ready: "False Broken: boom", stalled: "-", reconciling: "True ProgressingWithRetry: working", observed: 1,
+			events: []event.Event{{Severity: event.Error, Reason: "Broken", Message: "boom"}}, after: time.Minute, writes: 1},
+		{name: "kustomization 92: the event says more", verdict: Fail("Broken", errTest).Saying("health check failed: boom").After(time.Minute),
+			ready: "False Broken: boom", stalled: "-", reconciling: "True ProgressingWithRetry: working", observed: 1,
+			events: []event.Event{{Severity: event.Error, Reason: "Broken", Message: "health check failed: boom"}}, after: time.Minute, writes: 1},
+		{name: "_common 24: a Kustomization waits without Reconciling", verdict: Wait("DependencyNotReady", 30*time.Second, errTest),
+			ready: "False DependencyNotReady: boom", stalled: "-", reconciling: "-", observed: 1, after: 30 * time.Second, writes: 1},
+		{name: "_common 28: a source waits with Reconciling", policy: Policy{WaitKeepsReconciling: true},
+			verdict: Wait("NotFound", 30*time.Second, errTest).Announce(event.Event{Severity: event.Trace, Reason: "NotFound", Message: "boom"}),
+			ready:   "False NotFound: boom", stalled: "-", reconciling: "True ProgressingWithRetry: working", observed: 1,
+			events: []event.Event{{Severity: event.Trace, Reason: "NotFound", Message: "boom"}}, after: 30 * time.Second, writes: 1},
+		{name: "_common 25, 28: stall", verdict: Stall("URLInvalid", errTest),
+			ready: "False URLInvalid: boom", stalled: "True URLInvalid: boom", reconciling: "-", observed: 2,
+			events: []event.Event{{Severity: event.Error, Reason: "URLInvalid", Message: "boom"}}, writes: 1},
+		{name: "kustomization 94: interrupted", verdict: Interrupted("HealthCheckCanceled", errTest),
+			ready: "False HealthCheckCanceled: boom", stalled: "-", reconciling: "True Progressing: working", observed: 1,
+			events: []event.Event{{Severity: event.Info, Reason: "HealthCheckCanceled", Message: "boom"}}, after: time.Millisecond, writes: 1},
+		{name: "a conflict is silent", verdict: fmt.Errorf("writing: %w", conflict),
+			ready: "-", stalled: "-", reconciling: "-", observed: 1, after: conflictDelay},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWidget()
+			w.Generation, w.Status.ObservedGeneration = 2, 1
+			b := newBench(t, test.policy, w)
+			b.do.reconcile = func(_ context.Context, _ *widget, run *Run) error {
+				run.Progress("working")
+				if test.verdict == nil {
+					return run.Ready("done")
+				}
+				return test.verdict
+			}
+			result, err := b.run()
+			if (err != nil) != test.backoff {
+				t.Errorf("error for the queue = %v, want backoff %t", err, test.backoff)
+			}
+			if result.RequeueAfter != test.after {
+				t.Errorf("requeue after %s, want %s", result.RequeueAfter, test.after)
+			}
+			got := b.get()
+			want := map[string]string{meta.ReadyCondition: test.ready, meta.StalledCondition: test.stalled, meta.ReconcilingCondition: test.reconciling}
+			for conditionType, text := range want {
+				if c := condition(got, conditionType); c != text {
+					t.Errorf("%s = %q, want %q", conditionType, c, text)
+				}
+			}
+			if got.Status.ObservedGeneration != test.observed {
+				t.Errorf("observedGeneration = %d, want %d", got.Status.ObservedGeneration, test.observed)
+			}
+			if diff := cmp.Diff(test.events, b.events.take()); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+			if b.writes != test.writes {
+				t.Errorf("%d writes, want %d", b.writes, test.writes)
+			}
+		})
+	}
+}
+
+// An interval run that finds nothing new writes nothing; the failure of the last run is gone once a run does not report it.
+func TestConditionsComeFromTheRun(t *testing.T) {
+	b := newBench(t, Policy{}, newWidget())
+	b.do.reconcile = func(_ context.Context, _ *widget, run *Run) error {
+		run.Set("ArtifactInStorage", metav1.ConditionTrue, "Succeeded", "stored")
+		return Fail("GitOperationFailed", errTest).On("FetchFailed")
+	}
+	if _, err := b.run(); err == nil {
+		t.Fatal("the failure did not reach the queue")
+	}
+	if got := condition(b.get(), "FetchFailed"); got != "True GitOperationFailed: boom" {
+		t.Errorf("FetchFailed = %q", got)
+	}
+	b.events.take()
+
+	b.do.reconcile = func(_ context.Context, _ *widget, run *Run) error { return run.Ready("stored") }
+	b.step()
+	got := b.get()
+	if c := condition(got, "FetchFailed"); c != "-" {
+		t.Errorf("a failure that nobody reported stayed: %q", c)
+	}
+	if c := condition(got, "ArtifactInStorage"); c != "True Succeeded: stored" {
+		t.Errorf("a sticky condition was lost: %q", c)
+	}
+	want := []event.Event{{Severity: event.Info, Reason: "Succeeded", Message: "stored"}}
+	if diff := cmp.Diff(want, b.events.take()); diff != "" {
+		t.Errorf("_common 33: recovery event (-want +got):\n%s", diff)
+	}
+
+	writes := b.writes
+	b.clock.Step(time.Minute)
+	b.step()
+	if b.writes != writes {
+		t.Errorf("an unchanged interval run wrote %d times", b.writes-writes)
+	}
+	if events := b.events.take(); len(events) != 0 {
+		t.Errorf("an unchanged interval run sent %v", events)
+	}
+}
+
+// _common 33: a run that tells its good end itself sends no recovery event besides.
+func TestNewsReplacesRecovery(t *testing.T) {
+	w := newWidget()
+	w.Status.Conditions = []metav1.Condition{{Type: "FetchFailed", Status: metav1.ConditionTrue, Reason: "X"}}
+	b := newBench(t, Policy{}, w)
+	b.do.reconcile = func(_ context.Context, _ *widget, run *Run) error {
+		if !run.Recovered() {
+			t.Error("the run does not know that it recovers")
+		}
+		run.Annotate("revision", "main@sha1:1")
+		run.Event(event.Event{Severity: event.Info, Reason: "NewArtifact", Metadata: map[string]string{"digest": "d"}})
+		run.News()
+		return run.Ready("stored")
+	}
+	b.step()
+	want := []event.Event{{Severity: event.Info, Reason: "NewArtifact", Metadata: map[string]string{"revision": "main@sha1:1", "digest": "d"}}}
+	if diff := cmp.Diff(want, b.events.take()); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+// _common 2: the finalizer comes before any work.
+func TestFinalizerFirst(t *testing.T) {
+	w := newWidget()
+	w.Finalizers = nil
+	b := newBench(t, Policy{}, w)
+	b.do.reconcile = func(context.Context, *widget, *Run) error {
+		if f := b.get().Finalizers; len(f) != 1 || f[0] != meta.Finalizer {
+			t.Errorf("finalizers at work = %v", f)
+		}
+		return nil
+	}
+	b.step()
+}
+
+// _common 3: the delete branch runs also when suspended; the finalizer goes only after Finalize has succeeded.
+func TestDeletion(t *testing.T) {
+	w := newWidget()
+	w.Spec.Suspend = true
+	deleted := metav1.NewTime(now)
+	w.DeletionTimestamp = &deleted
+	b := newBench(t, Policy{}, w)
+	b.do.finalize = func(context.Context, *widget, *Run) error { return Fail("PruneFailed", errTest) }
+	if _, err := b.run(); err == nil {
+		t.Error("a failed finalization is not retried")
+	}
+	if got := condition(b.get(), meta.ReadyCondition); got != "False PruneFailed: boom" {
+		t.Errorf("Ready = %q", got)
+	}
+	b.do.finalize = func(context.Context, *widget, *Run) error { return nil }
+	b.step()
+	if err := b.client.Get(context.Background(), widgetKey, &widget{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the object is still there: %v", err)
+	}
+}
+
+// _common 3: an object that is going and does not carry our finalizer is left alone.
+func TestDeletionWithoutOurFinalizer(t *testing.T) {
+	w := newWidget()
+	deleted := metav1.NewTime(now)
+	w.DeletionTimestamp, w.Finalizers = &deleted, []string{"example.com/other"}
+	b := newBench(t, Policy{}, w)
+	b.do.finalize = func(context.Context, *widget, *Run) error { t.Error("finalized"); return nil }
+	b.step()
+	if b.writes != 0 {
+		t.Errorf("%d writes", b.writes)
+	}
+}
+
+// _common 4: suspended objects, by the policies of the kinds.
+func TestSuspended(t *testing.T) {
+	ready := func(s metav1.ConditionStatus) []metav1.Condition {
+		return []metav1.Condition{{Type: meta.ReadyCondition, Status: s, Reason: "Succeeded", ObservedGeneration: 1}}
+	}
+	tests := []struct {
+		name       string
+		policy     Policy
+		conditions []metav1.Condition
+		observed   int64
+		stamp      int64
+		writes     int
+	}{
+		{name: "source, ready", policy: Policy{SuspendRestamps: true}, conditions: ready("True"), observed: 2, stamp: 2, writes: 1},
+		{name: "source, failing", policy: Policy{SuspendRestamps: true}, conditions: ready("False"), observed: 2, stamp: 2, writes: 1},
+		{name: "Kustomization, ready", policy: Policy{SuspendObserves: WhenReadyTrue}, conditions: ready("True"), observed: 2, stamp: 1, writes: 1},
+		{name: "Kustomization, failing", policy: Policy{SuspendObserves: WhenReadyTrue}, conditions: ready("False"), observed: -1, stamp: 1},
+		{name: "from birth", policy: Policy{SuspendRestamps: true}, observed: -1},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWidget()
+			w.Spec.Suspend, w.Generation, w.Status.Conditions = true, 2, test.conditions
+			b := newBench(t, test.policy, w)
+			b.do.reconcile = func(context.Context, *widget, *Run) error { t.Error("a suspended object was worked on"); return nil }
+			if result := b.step(); result != (reconcile.Result{}) {
+				t.Errorf("requeued: %v", result)
+			}
+			got := b.get()
+			if got.Status.ObservedGeneration != test.observed {
+				t.Errorf("observedGeneration = %d, want %d", got.Status.ObservedGeneration, test.observed)
+			}
+			if c := status.Find(got.Status.Conditions, meta.ReadyCondition); c != nil && c.ObservedGeneration != test.stamp {
+				t.Errorf("Ready.observedGeneration = %d, want %d", c.ObservedGeneration, test.stamp)
+			}
+			if b.writes != test.writes {
+				t.Errorf("%d writes, want %d", b.writes, test.writes)
+			}
+			b.change(func(w *widget) { w.Annotations = map[string]string{meta.ReconcileRequestAnnotation: "token"} })
+			b.step()
+			if got := b.get().Status.LastHandledReconcileAt; got != "token" {
+				t.Errorf("a request on a suspended object is recorded as %q", got)
+			}
+		})
+	}
+}
+
+// _common 7, 40: tokens are recorded at the end of every run, and force is honoured once, only with the request.
+func TestRequests(t *testing.T) {
+	b := newBench(t, Policy{}, newWidget())
+	var requested, forced bool
+	b.do.reconcile = func(_ context.Context, _ *widget, run *Run) error {
+		requested, forced = run.Requested(), run.Forced()
+		return run.Ready("ok")
+	}
+	steps := []struct {
+		name               string
+		request, force     string
+		requested, forced  bool
+		handled, handledAt string
+	}{
+		{name: "first run", requested: true},
+		{name: "routine"},
+		{name: "requested", request: "a", requested: true, handled: "a"},
+		{name: "handled", request: "a", handled: "a"},
+		{name: "force with another token", request: "b", force: "x", requested: true, handled: "b", handledAt: "x"},
+		{name: "forced", request: "c", force: "c", requested: true, forced: true, handled: "c", handledAt: "c"},
+		{name: "force already handled", request: "c", force: "c", handled: "c", handledAt: "c"},
+	}
+	for _, step := range steps {
+		b.change(func(w *widget) {
+			w.Annotations = map[string]string{meta.ReconcileRequestAnnotation: step.request, meta.ForceRequestAnnotation: step.force}
+		})
+		b.step()
+		got := b.get().Status
+		if requested != step.requested || forced != step.forced {
+			t.Errorf("%s: requested %t forced %t, want %t %t", step.name, requested, forced, step.requested, step.forced)
+		}
+		if got.LastHandledReconcileAt != step.handled || got.LastHandledForceAt != step.handledAt {
+			t.Errorf("%s: handled %q %q, want %q %q", step.name, got.LastHandledReconcileAt, got.LastHandledForceAt, step.handled, step.handledAt)
+		}
+	}
+}
+
+// _common 7: a failed run handles the request too.
+func TestFailureHandlesRequest(t *testing.T) {
+	w := newWidget()
+	w.Annotations = map[string]string{meta.ReconcileRequestAnnotation: "a"}
+	b := newBench(t, Policy{}, w)
+	b.do.reconcile = func(context.Context, *widget, *Run) error { return errTest }
+	if _, err := b.run(); err == nil {
+		t.Error("no error for the queue")
+	}
+	if got := b.get().Status.LastHandledReconcileAt; got != "a" {
+		t.Errorf("lastHandledReconcileAt = %q", got)
+	}
+}
+
+// _common 14, 15: a patch that loses a race keeps foreign conditions and the union of inventories.
+func TestLostRace(t *testing.T) {
+	b := newBench(t, Policy{}, newWidget())
+	b.do.reconcile = func(_ context.Context, w *widget, run *Run) error {
+		w.Status.Inventory = []string{"new"}
+		return run.Ready("ok")
+	}
+	raced := false
+	b.before = func() {
+		if raced {
+			return
+		}
+		raced = true
+		w := b.get()
+		w.Status.Inventory = []string{"theirs"}
+		w.Status.Conditions = []metav1.Condition{{Type: "Foreign", Status: metav1.ConditionTrue, Reason: "Mine"}}
+		if err := b.client.Status().Update(context.Background(), w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.step()
+	got := b.get()
+	if diff := cmp.Diff([]string{"new", "theirs"}, got.Status.Inventory); diff != "" {
+		t.Errorf("inventory (-want +got):\n%s", diff)
+	}
+	if c := condition(got, "Foreign"); c != "True Mine: " {
+		t.Errorf("foreign condition = %q", c)
+	}
+	if c := condition(got, meta.ReadyCondition); c != "True Succeeded: ok" {
+		t.Errorf("Ready = %q", c)
+	}
+}
+
+// _common 10: a panic fails its object, is written to it, and reaches controller-runtime, which contains and counts it.
+func TestPanicIsContained(t *testing.T) {
+	b := newBench(t, Policy{}, newWidget())
+	b.do.reconcile = func(context.Context, *widget, *Run) error { panic("kaboom") }
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed: nobody counts it")
+			}
+		}()
+		_, _ = b.run()
+	}()
+	if got := condition(b.get(), meta.ReadyCondition); !strings.Contains(got, "panic while reconciling: kaboom") {
+		t.Errorf("Ready = %q", got)
+	}
+	b.do.reconcile = func(context.Context, *widget, *Run) error { return nil }
+	b.step()
+}
+
+// A phase that outlasts two seconds is written; a quick run costs one write.
+func TestProgressOfLongPhase(t *testing.T) {
+	b := newBench(t, Policy{}, newWidget())
+	written := make(chan struct{}, 2)
+	b.after = func() { written <- struct{}{} }
+	b.do.reconcile = func(_ context.Context, _ *widget, run *Run) error {
+		run.Pending("Reconciliation in progress")
+		run.Progress("Fetching")
+		b.clock.Step(phaseBeforeWrite - time.Millisecond)
+		if b.writes != 0 {
+			t.Error("progress was written too early")
+		}
+		b.clock.Step(time.Millisecond)
+		<-written
+		got := b.get()
+		if c := condition(got, meta.ReconcilingCondition); c != "True Progressing: Fetching" {
+			t.Errorf("Reconciling = %q", c)
+		}
+		if c := condition(got, meta.ReadyCondition); c != "Unknown Progressing: Reconciliation in progress" {
+			t.Errorf("Ready = %q", c)
+		}
+		return run.Ready("ok")
+	}
+	b.step()
+	if b.writes != 2 {
+		t.Errorf("%d writes, want 2", b.writes)
+	}
+}
+
+// The write-ahead: what Persist writes is there before the run goes on, and a failure later keeps it.
+func TestPersist(t *testing.T) {
+	b := newBench(t, Policy{}, newWidget())
+	b.do.reconcile = func(ctx context.Context, w *widget, run *Run) error {
+		w.Status.Inventory = []string{"a"}
+		run.Progress("Applying")
+		if err := run.Persist(ctx); err != nil {
+			return err
+		}
+		if diff := cmp.Diff([]string{"a"}, b.get().Status.Inventory); diff != "" {
+			t.Errorf("inventory (-want +got):\n%s", diff)
+		}
+		return errTest
+	}
+	if _, err := b.run(); !errors.Is(err, errTest) {
+		t.Errorf("error = %v", err)
+	}
+	got := b.get()
+	if len(got.Status.Inventory) != 1 || condition(got, meta.ReadyCondition) != "False ReconciliationFailed: boom" {
+		t.Errorf("status = %+v", got.Status)
+	}
+}
+
+// Our own write that the cache does not show yet puts a run off; the cache catching up starts it.
+func TestStaleCache(t *testing.T) {
+	b := newBench(t, Policy{}, newWidget())
+	runs := 0
+	b.do.reconcile = func(context.Context, *widget, *Run) error { runs++; return nil }
+	b.engine.writes.note(widgetKey, "999999")
+	if result := b.step(); result.RequeueAfter != cacheCatchUp || runs != 0 {
+		t.Errorf("ran %d times on a stale copy, requeue %s", runs, result.RequeueAfter)
+	}
+	if b.engine.writes.caughtUp(widgetKey, "999998") {
+		t.Error("an older version counts as caught up")
+	}
+	if !b.engine.writes.caughtUp(widgetKey, "999999") {
+		t.Error("the awaited version does not count")
+	}
+	if b.engine.writes.caughtUp(widgetKey, "1000000") {
+		t.Error("told twice")
+	}
+	b.step()
+	if runs != 1 {
+		t.Errorf("%d runs", runs)
+	}
+}
+
+// A parked run holds no slot and is ended by an interruption; its verdict is Interrupted's.
+func TestPark(t *testing.T) {
+	b := newBench(t, Policy{}, newWidget())
+	parked := make(chan struct{})
+	b.do.reconcile = func(ctx context.Context, _ *widget, run *Run) error {
+		err := run.Park(ctx, func(ctx context.Context) error {
+			close(parked)
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		if !errors.Is(err, ErrInterrupted) {
+			t.Errorf("the wait ended with %v", err)
+		}
+		return Interrupted("HealthCheckCanceled", err)
+	}
+	done := make(chan error)
+	go func() {
+		_, err := b.run()
+		done <- err
+	}()
+	<-parked
+	if err := b.engine.slots.take(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	b.engine.slots.give()
+	b.engine.parking.interrupt(widgetKey)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := status.Find(b.get().Status.Conditions, meta.ReadyCondition); got == nil || got.Reason != "HealthCheckCanceled" {
+		t.Errorf("Ready = %v", got)
+	}
+	if len(b.engine.slots) != 0 {
+		t.Errorf("%d slots are still taken", len(b.engine.slots))
+	}
+}
+
+// A shutdown in the middle of a run leaves the object untouched.
+func TestShutdownIsSilent(t *testing.T) {
+	b := newBench(t, Policy{}, newWidget())
+	ctx, cancel := context.WithCancel(context.Background())
+	b.do.reconcile = func(ctx context.Context, _ *widget, _ *Run) error {
+		cancel()
+		return Fail("Broken", ctx.Err())
+	}
+	if _, err := b.engine.Reconcile(ctx, reconcile.Request{NamespacedName: widgetKey}); err != nil {
+		t.Errorf("error = %v", err)
+	}
+	if b.writes != 0 || len(b.events.take()) != 0 {
+		t.Error("a shutdown was told")
+	}
+}
+
+// _common 1: an object that is gone ends silently.
+func TestNotFound(t *testing.T) {
+	b := newBench(t, Policy{})
+	if result := b.step(); result != (reconcile.Result{}) {
+		t.Errorf("requeued: %v", result)
+	}
+}
+
+// _common 8: the interval is spread by the jitter, within its bounds.
+func TestJitter(t *testing.T) {
+	b := newBench(t, Policy{})
+	b.engine.o.JitterPercent = 5
+	different := false
+	for range 200 {
+		d := b.engine.jitter(100 * time.Second)
+		if d < 95*time.Second || d > 105*time.Second {
+			t.Fatalf("jitter = %s", d)
+		}
+		different = different || d != 100*time.Second
+	}
+	if !different {
+		t.Error("no jitter at all")
+	}
+}
+
+// _common 5: which updates start a run.
+func TestPredicate(t *testing.T) {
+	with := func(generation int64, token string) *widget {
+		w := newWidget()
+		w.Generation = generation
+		if token != "" {
+			w.Annotations = map[string]string{meta.ReconcileRequestAnnotation: token}
+		}
+		return w
+	}
+	tests := []struct {
+		name          string
+		before, after *widget
+		want          bool
+	}{
+		{"status only", with(1, ""), with(1, ""), false},
+		{"generation", with(1, ""), with(2, ""), true},
+		{"token appears", with(1, ""), with(1, "a"), true},
+		{"token changes", with(1, "a"), with(1, "b"), true},
+		{"token disappears", with(1, "a"), with(1, ""), false},
+	}
+	for _, test := range tests {
+		if got := asksForRun(test.before, test.after); got != test.want {
+			t.Errorf("%s: %t", test.name, got)
+		}
+	}
+}
