@@ -65,12 +65,12 @@ func Extract(ctx context.Context, r io.Reader, dir string, l Limits) (err error)
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 
-	compressed := &countingReader{r: contextReader{ctx, r}}
+	compressed := &countingReader{r: r}
 	zr, err := gzip.NewReader(compressed)
 	if err != nil {
 		return fmt.Errorf("read archive: %w", err)
 	}
-	content := &boundedReader{r: zr, compressed: compressed, limits: l}
+	content := &boundedReader{ctx: ctx, r: zr, compressed: compressed, limits: l}
 	x := extraction{root: root, limits: l}
 	tr := tar.NewReader(content)
 	for {
@@ -96,6 +96,7 @@ type extraction struct {
 	root    *os.Root
 	limits  Limits
 	entries int64
+	bytes   int64
 }
 
 func (x *extraction) entry(h *tar.Header, content io.Reader) error {
@@ -156,6 +157,10 @@ func (x *extraction) file(name string, h *tar.Header, content io.Reader) error {
 	if exceeds(h.Size, x.limits.FileBytes) {
 		return fmt.Errorf("%w: '%s' has %d bytes, the limit is %d", ErrUnsafe, h.Name, h.Size, x.limits.FileBytes)
 	}
+	// The holes of a sparse file take no bytes of the stream.
+	if x.bytes += h.Size; exceeds(x.bytes, x.limits.Bytes) {
+		return fmt.Errorf("%w: content exceeds the limit of %d bytes", ErrUnsafe, x.limits.Bytes)
+	}
 	if err := x.mkdir(filepath.Dir(name)); err != nil {
 		return err
 	}
@@ -173,18 +178,6 @@ func (x *extraction) file(name string, h *tar.Header, content io.Reader) error {
 
 func exceeds(n, limit int64) bool { return limit > 0 && n > limit }
 
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
-}
-
 type countingReader struct {
 	r io.Reader
 	n int64
@@ -199,6 +192,7 @@ func (c *countingReader) Read(p []byte) (int, error) {
 // boundedReader fails once the decompressed stream is larger than the limits
 // allow, so that headers and padding count too.
 type boundedReader struct {
+	ctx        context.Context
 	r          io.Reader
 	compressed *countingReader
 	limits     Limits
@@ -206,6 +200,9 @@ type boundedReader struct {
 }
 
 func (b *boundedReader) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
 	n, err := b.r.Read(p)
 	b.n += int64(n)
 	if exceeds(b.n, b.limits.Bytes) {
