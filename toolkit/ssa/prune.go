@@ -1,0 +1,209 @@
+package ssa
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/seed-79636ae9/flux/toolkit/kube"
+)
+
+// pruneTries is how often a delete is tried when somebody writes between our look and our delete.
+const pruneTries = 5
+
+// PruneRequest names what an owner no longer applies.
+type PruneRequest struct {
+	Owner kube.Owner
+	// Stale are the entries to delete.
+	Stale Inventory
+	// Keep are the UIDs of objects that this run applied: an object may be in Stale under one API group and in the set under
+	// another (reliability 143).
+	Keep map[types.UID]struct{}
+}
+
+// Pruned is what a prune did, also when some of it failed.
+type Pruned struct {
+	// Changes lists deleted and skipped objects (kustomization 83).
+	Changes ChangeSet
+	// Deleted are those whose DELETE was sent, with the UIDs they had: they may take time to go (see Gone).
+	Deleted []Deletion
+	// Remaining are the entries whose deletion is not confirmed; they belong back into the inventory (kustomization 82).
+	Remaining Inventory
+}
+
+// Deletion is one object that is going.
+type Deletion struct {
+	Ref kube.Ref
+	ID  ID
+	UID types.UID
+}
+
+// Prune deletes stale objects in reverse order, by identity: only an object that lives under the entry's id, carries this owner's
+// labels and no mark against it, and was not applied in this run under another name is deleted, and only if it still is the very
+// one that was looked at (reliability, design rule 2; kustomization 81, 82). The result is never nil; an error of type Errors
+// lists the objects that could not be deleted.
+func (a *Applier) Prune(ctx context.Context, req PruneRequest) (*Pruned, error) {
+	type item struct {
+		entry Entry
+		id    ID
+	}
+	out := &Pruned{}
+	var items []item
+	var refused Errors
+	for _, e := range req.Stale {
+		id, err := ParseID(e.ID)
+		if err != nil {
+			refused = append(refused, &ObjectError{Err: err, text: err.Error()})
+			out.Remaining = append(out.Remaining, e)
+			continue
+		}
+		items = append(items, item{e, id})
+	}
+	slices.SortStableFunc(items, func(x, y item) int {
+		if c := stageOf(y.id.GroupKind(), a.StageKinds) - stageOf(x.id.GroupKind(), a.StageKinds); c != 0 {
+			return c
+		}
+		return compare(y.id, x.id)
+	})
+	for i, it := range items {
+		if ctx.Err() != nil {
+			for _, rest := range items[i:] {
+				out.Remaining = append(out.Remaining, rest.entry)
+			}
+			return out, context.Cause(ctx)
+		}
+		action, gone, err := a.prune(ctx, req, it.id, it.entry.Version)
+		if err != nil {
+			refused = append(refused, failed(it.id, nil, "delete failed", err))
+			out.Remaining = append(out.Remaining, it.entry)
+			continue
+		}
+		out.Changes = append(out.Changes, Change{it.id, action})
+		if gone != nil {
+			out.Deleted = append(out.Deleted, *gone)
+		}
+	}
+	if len(refused) > 0 {
+		return out, refused
+	}
+	return out, nil
+}
+
+// prune deals with one entry. The Deletion is nil if nothing had to be deleted.
+func (a *Applier) prune(ctx context.Context, req PruneRequest, id ID, version string) (Action, *Deletion, error) {
+	if id.Kind == "Namespace" && id.Group == "" && id.Name == a.OwnNamespace && a.OwnNamespace != "" {
+		return Skipped, nil, nil
+	}
+	res, err := a.Client.Mapper.Served(ctx, id.GroupKind(), version)
+	if meta.IsNoMatchError(err) {
+		// Only a fresh answer proves that the kind is gone, and with it the object (reliability 114, 121).
+		res, err = a.Client.Mapper.ServedNow(ctx, id.GroupKind(), version)
+	}
+	if meta.IsNoMatchError(err) {
+		a.forget(req.Owner, id)
+		return Deleted, nil, nil
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	ref := kube.Ref{Resource: res, Namespace: id.Namespace, Name: id.Name}
+	if res.Namespaced && id.Namespace == "" {
+		return "", nil, fmt.Errorf("the inventory names it without a namespace, but %s is namespaced", res.Kind)
+	}
+	action, gone, err := a.remove(ctx, req, ref, id)
+	if literal := strings.ReplaceAll(id.Name, ":", "__"); err == nil && gone == nil && action == Deleted && literal != id.Name {
+		// The id does not tell a colon from two underscores. No object has the one name, so try the other.
+		ref.Name = literal
+		return a.remove(ctx, req, ref, ID{Namespace: id.Namespace, Name: literal, Group: id.Group, Kind: id.Kind})
+	}
+	return action, gone, err
+}
+
+func (a *Applier) remove(ctx context.Context, req PruneRequest, ref kube.Ref, id ID) (Action, *Deletion, error) {
+	for try := 1; ; try++ {
+		live, err := a.Client.GetMetadata(ctx, ref)
+		if apierrors.IsNotFound(err) {
+			a.forget(req.Owner, id)
+			return Deleted, nil, nil
+		}
+		if err != nil {
+			return "", nil, err
+		}
+		if _, applied := req.Keep[live.UID]; applied || !a.mayDelete(req.Owner, live) {
+			a.forget(req.Owner, id)
+			return Skipped, nil, nil
+		}
+		gone := &Deletion{Ref: ref, ID: id, UID: live.UID}
+		a.forget(req.Owner, id)
+		if live.DeletionTimestamp != nil {
+			return Deleted, gone, nil
+		}
+		err = a.Client.Delete(ctx, ref, live.UID, live.ResourceVersion, metav1.DeletePropagationBackground)
+		switch {
+		case err == nil:
+			return Deleted, gone, nil
+		case apierrors.IsNotFound(err):
+			return Deleted, nil, nil
+		case apierrors.IsConflict(err) && try < pruneTries:
+			// Written or replaced since the look: look again, it may no longer be ours.
+		default:
+			return "", nil, err
+		}
+	}
+}
+
+func (a *Applier) mayDelete(owner kube.Owner, live *metav1.PartialObjectMetadata) bool {
+	return a.Lens.Owner(live.Labels) == owner && !a.Lens.Marks(live.Labels, live.Annotations).Has(kube.NoPrune)
+}
+
+func (a *Applier) forget(owner kube.Owner, id ID) {
+	if a.Memory != nil {
+		a.Memory.drop(owner, id)
+	}
+}
+
+// ErrStillThere is the error of Gone when its time was not enough.
+var ErrStillThere = errors.New("objects are still being deleted")
+
+// Gone waits until deleted objects no longer exist (deletionPolicy WaitForTermination, kustomization 111). An object that was
+// created anew under the same name is another one. It polls every two seconds, sooner at first, and returns promptly when ctx
+// ends, with its cause; run it through the caller's Park.
+func (a *Applier) Gone(ctx context.Context, deleted []Deletion, timeout time.Duration) error {
+	deadline := a.clock().Now().Add(timeout)
+	for pause := pollFirst; ; pause = min(2*pause, pollMost) {
+		var waiting []Deletion
+		for _, d := range deleted {
+			live, err := a.Client.GetMetadata(ctx, d.Ref)
+			switch {
+			case apierrors.IsNotFound(err) || err == nil && live.UID != d.UID:
+			case ctx.Err() != nil:
+				return context.Cause(ctx)
+			default:
+				// An object that cannot be looked at is not known to be gone.
+				waiting = append(waiting, d)
+			}
+		}
+		if len(waiting) == 0 {
+			return nil
+		}
+		if !a.clock().Now().Before(deadline) {
+			names := make([]string, len(waiting))
+			for i, d := range waiting {
+				names[i] = d.ID.Subject()
+			}
+			return fmt.Errorf("%w: %s", ErrStillThere, strings.Join(names, ", "))
+		}
+		if err := a.pause(ctx, pause); err != nil {
+			return err
+		}
+		deleted = waiting
+	}
+}
