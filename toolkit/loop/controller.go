@@ -34,9 +34,9 @@ type Finalizer[O Object] interface {
 }
 
 // StatusMerger lets a kind add what must not get lost when a status patch meets a newer status of someone
-// else: ours is about to replace live, and keeps e.g. the union of both inventories.
+// else: ours is about to replace live, which somebody made of base, the last state we knew.
 type StatusMerger[O Object] interface {
-	MergeStatus(live, ours O)
+	MergeStatus(base, live, ours O)
 }
 
 // Controller is what the loop cannot guess about a kind.

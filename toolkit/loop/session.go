@@ -196,7 +196,7 @@ func (s *session[O]) write(ctx context.Context) error {
 		}
 		target.SetConditions(s.e.c.Conditions.Merge(live.GetConditions(), target.GetConditions()))
 		if m, ok := s.e.c.Reconciler.(StatusMerger[O]); ok {
-			m.MergeStatus(live, target)
+			m.MergeStatus(s.base, live, target)
 		}
 		s.base = live
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -46,6 +47,20 @@ func (h *Handle) Enqueue(key types.NamespacedName, interrupt bool) {
 	q.Add(reconcile.Request{NamespacedName: key})
 	if interrupt {
 		h.parking.interrupt(key)
+	}
+}
+
+// EnqueueAfter asks for a run of the object after a while; a parked wait goes on.
+func (h *Handle) EnqueueAfter(key types.NamespacedName, d time.Duration) {
+	if d <= 0 {
+		h.Enqueue(key, false)
+		return
+	}
+	h.mu.Lock()
+	q := h.queue
+	h.mu.Unlock()
+	if q != nil {
+		q.AddAfter(reconcile.Request{NamespacedName: key}, d)
 	}
 }
 

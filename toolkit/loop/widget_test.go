@@ -84,7 +84,7 @@ func (b *behaviour) Reconcile(ctx context.Context, w *widget, r *Run) error {
 func (b *behaviour) Finalize(ctx context.Context, w *widget, r *Run) error {
 	return b.finalize(ctx, w, r)
 }
-func (b *behaviour) MergeStatus(live, ours *widget) {
+func (b *behaviour) MergeStatus(_, live, ours *widget) {
 	for _, id := range live.Status.Inventory {
 		found := false
 		for _, o := range ours.Status.Inventory {

@@ -1,0 +1,215 @@
+// Package kustomize is the kind Kustomization: it builds what a source holds, applies it, removes what is no
+// longer in it, and waits for its health.
+package kustomize
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
+	"github.com/seed-79636ae9/flux/api/meta"
+	"github.com/seed-79636ae9/flux/toolkit/artifact"
+	"github.com/seed-79636ae9/flux/toolkit/depend"
+	"github.com/seed-79636ae9/flux/toolkit/event"
+	"github.com/seed-79636ae9/flux/toolkit/health"
+	"github.com/seed-79636ae9/flux/toolkit/kube"
+	"github.com/seed-79636ae9/flux/toolkit/loop"
+	"github.com/seed-79636ae9/flux/toolkit/render"
+	"github.com/seed-79636ae9/flux/toolkit/sourceref"
+	"github.com/seed-79636ae9/flux/toolkit/ssa"
+)
+
+// Kustomizer reconciles Kustomizations.
+type Kustomizer struct {
+	Options
+	// Reader reads live: dependencies, and ConfigMaps and Secrets with variables.
+	Reader client.Reader
+	// Sources resolves source references.
+	Sources *sourceref.Resolver
+	// Artifacts opens what sources advertise.
+	Artifacts *artifact.Opener
+	// Clusters gives the client an object acts with.
+	Clusters *kube.Clients
+	// Managed watches what Kustomizations have applied.
+	Managed *kube.Managed
+	// Memory knows what was applied and not touched since.
+	Memory *ssa.Memory
+	// Graph holds the edges by which events of other objects wake Kustomizations.
+	Graph *depend.Graph
+	// Namespace is where the process runs; it is never pruned.
+	Namespace string
+	// Clock may be replaced by a test.
+	Clock clock.Clock
+
+	touched *ownerSet
+}
+
+// work is what one run has found out so far.
+type work struct {
+	obj       *kustomizev1.Kustomization
+	run       *loop.Run
+	start     time.Time
+	timeout   time.Duration
+	source    *sourceref.Source
+	client    *kube.Client
+	healthy   *health.Evaluator
+	built     *render.Result
+	applied   *ssa.Result
+	changed   bool
+	wasFailed bool
+}
+
+// Reconcile implements loop.Reconciler.
+func (k *Kustomizer) Reconcile(ctx context.Context, obj *kustomizev1.Kustomization, run *loop.Run) error {
+	w := &work{obj: obj, run: run, start: k.Clock.Now(), timeout: obj.GetTimeout()}
+	k.Graph.Set(keyOf(obj), edges(obj))
+	if err := k.check(w); err != nil {
+		return err
+	}
+	if err := k.resolve(ctx, w); err != nil {
+		return err
+	}
+	if err := k.dependencies(ctx, w); err != nil {
+		return err
+	}
+	run.Pending("Reconciliation in progress")
+	if err := k.connect(ctx, w); err != nil {
+		return err
+	}
+	if err := k.build(ctx, w); err != nil {
+		return err
+	}
+	if err := k.apply(ctx, w); err != nil {
+		return err
+	}
+	if err := k.prune(ctx, w); err != nil {
+		return err
+	}
+	if err := k.health(ctx, w); err != nil {
+		return err
+	}
+	return k.succeed(w)
+}
+
+// check refuses a spec that no retry can help (kustomization 8), and what this version would otherwise leave out.
+func (k *Kustomizer) check(w *work) error {
+	exprs, err := health.NewEvaluator(w.obj.Spec.HealthCheckExprs)
+	if err != nil {
+		return terminal(meta.InvalidCELExpressionReason, err)
+	}
+	w.healthy = exprs
+	spec := &w.obj.Spec
+	switch {
+	case spec.KubeConfig != nil:
+		return unsupported("spec.kubeConfig")
+	case spec.Decryption != nil:
+		return unsupported("spec.decryption")
+	case len(spec.Ignore) > 0:
+		return unsupported("spec.ignore")
+	}
+	return nil
+}
+
+func unsupported(field string) error {
+	return loop.Stall(meta.ReconciliationFailedReason,
+		fmt.Errorf("%s is not supported by this version: remove it, or let another controller reconcile the object", field))
+}
+
+// terminal words a configuration error as 2.9 does.
+func terminal(reason string, err error) error {
+	return loop.Stall(reason, fmt.Errorf("Reconciliation failed terminally due to configuration error: %w", err)) //nolint:staticcheck // the text is API
+}
+
+// resolve finds the source and its artifact (kustomization 10-14).
+func (k *Kustomizer) resolve(ctx context.Context, w *work) error {
+	ref := w.obj.Spec.SourceRef
+	source, err := k.Sources.Resolve(ctx, w.obj, sourceref.Reference{APIVersion: ref.APIVersion, Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name})
+	switch {
+	case err == nil:
+	case errors.Is(err, sourceref.ErrNotFound):
+		return loop.Wait(meta.ArtifactFailedReason, w.obj.GetRetryInterval(), err).Quiet()
+	case errors.Is(err, sourceref.ErrNoArtifact):
+		return loop.Wait(meta.ArtifactFailedReason, k.RequeueDependency,
+			fmt.Errorf("Source artifact not found, retrying in %s", k.RequeueDependency)).Quiet() //nolint:staticcheck // the text is API
+	case errors.Is(err, sourceref.ErrAccessDenied):
+		return loop.Stall(meta.AccessDeniedReason, err)
+	default:
+		return err
+	}
+	w.source = source
+	w.run.Annotate("revision", source.Revision)
+	w.run.Annotate("originRevision", source.OriginRevision)
+	return nil
+}
+
+// dependencies checks spec.dependsOn (kustomization 15-20).
+func (k *Kustomizer) dependencies(ctx context.Context, w *work) error {
+	err := k.depend(ctx, w)
+	var expression *depend.ExpressionError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &expression):
+		return terminal(meta.InvalidCELExpressionReason, err)
+	case errors.Is(err, depend.ErrNotReady):
+		return loop.Wait(meta.DependencyNotReadyReason, k.RequeueDependency, err).Announce(event.Event{
+			Severity: event.Info, Reason: meta.DependencyNotReadyReason,
+			Message: fmt.Sprintf("Dependencies do not meet ready condition, retrying in %s", k.RequeueDependency),
+		})
+	}
+	return err
+}
+
+// connect gets the client the object acts with (kustomization 96, 99).
+func (k *Kustomizer) connect(ctx context.Context, w *work) error {
+	c, err := k.Clusters.For(ctx, k.identity(w.obj))
+	if err != nil {
+		return loop.Fail(meta.ReconciliationFailedReason, err).Saying(fmt.Sprintf("failed to build kube client: %v", err))
+	}
+	w.client = c
+	return nil
+}
+
+// succeed ends a good run. A routine run that found everything as it was leaves status and history alone.
+func (k *Kustomizer) succeed(w *work) error {
+	status := &w.obj.Status
+	revision := w.source.Revision
+	routine := !w.run.Requested() && !w.changed && !w.wasFailed && status.LastAppliedRevision == revision && ready(w.obj)
+	status.LastAppliedRevision = revision
+	status.LastAppliedOriginRevision = w.source.OriginRevision
+	if !routine {
+		k.remember(w, meta.ReconciliationSucceededReason)
+		k.finished(w.obj, w.run, w.start)
+	}
+	return w.run.Ready("Applied revision: %s", revision)
+}
+
+// finished sends the event that ends every run that was asked for or changed something (kustomization 100).
+func (k *Kustomizer) finished(obj *kustomizev1.Kustomization, run *loop.Run, start time.Time) {
+	run.Event(event.Event{
+		Severity: event.Info, Reason: meta.ReconciliationSucceededReason,
+		Message:  fmt.Sprintf("Reconciliation finished in %s, next run in %s", k.Clock.Since(start).Round(time.Millisecond), obj.GetInterval()),
+		Metadata: map[string]string{"commit_status": "update"},
+	})
+}
+
+// failed records a failure after the build in the history and returns its verdict (kustomization 77, 92, 103).
+func (k *Kustomizer) failed(w *work, reason string, err error) error {
+	k.remember(w, reason)
+	return loop.Fail(reason, err)
+}
+
+func ready(obj *kustomizev1.Kustomization) bool {
+	for _, c := range obj.Status.Conditions {
+		if c.Type == meta.ReadyCondition {
+			return c.Status == metav1.ConditionTrue
+		}
+	}
+	return false
+}
