@@ -20,6 +20,9 @@ const shownBytes = 64
 // (CVE-2022-39272), so reading JSON never fails: Err tells about the value, and writing gives back exactly what was read,
 // also "60s" as "60s". The schema pattern of the fields stays the first guard, but it cannot bound the magnitude.
 //
+// One way in remains strict: the converter from unstructured objects refuses an integer before it asks this type. It works
+// on single objects, so no other object is affected.
+//
 // +kubebuilder:validation:Type=string
 type Duration string
 

@@ -77,11 +77,11 @@ type IgnoreRule struct {
 type CommonMetadata struct {
 	// Annotations to set.
 	// +optional
-	Annotations map[string]string `json:"annotations,omitempty"`
+	Annotations map[string]string `json:"annotations,omitzero"`
 
 	// Labels to set.
 	// +optional
-	Labels map[string]string `json:"labels,omitempty"`
+	Labels map[string]string `json:"labels,omitzero"`
 }
 
 // HealthCheckExpr tells the health of a kind by CEL expressions over its objects. They are tried in the order inProgress,

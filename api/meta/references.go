@@ -91,5 +91,5 @@ type AccessFrom struct {
 type NamespaceSelector struct {
 	// MatchLabels must all be on the namespace with these values. An empty map matches every namespace.
 	// +optional
-	MatchLabels map[string]string `json:"matchLabels,omitempty"`
+	MatchLabels map[string]string `json:"matchLabels,omitzero"`
 }

@@ -67,7 +67,7 @@ type KustomizationSpec struct {
 	// DependsOn lists Kustomizations that must be ready, and up to date if they share the source, before this one is
 	// applied.
 	// +optional
-	DependsOn []meta.DependencyReference `json:"dependsOn,omitempty"`
+	DependsOn []meta.DependencyReference `json:"dependsOn,omitzero"`
 
 	// Wait checks the health of all applied objects. If it is set, healthChecks has no effect.
 	// +optional
@@ -76,11 +76,11 @@ type KustomizationSpec struct {
 	// HealthChecks lists objects that must be healthy before this Kustomization is ready. An entry without apiVersion is of
 	// apps/v1.
 	// +optional
-	HealthChecks []meta.NamespacedObjectKindReference `json:"healthChecks,omitempty"`
+	HealthChecks []meta.NamespacedObjectKindReference `json:"healthChecks,omitzero"`
 
 	// HealthCheckExprs tells the health of kinds by CEL expressions, in place of the built-in rules.
 	// +optional
-	HealthCheckExprs []meta.HealthCheckExpr `json:"healthCheckExprs,omitempty"`
+	HealthCheckExprs []meta.HealthCheckExpr `json:"healthCheckExprs,omitzero"`
 
 	// TargetNamespace sets or replaces the namespace of all namespaced objects. The namespace must exist.
 	// +optional
@@ -106,15 +106,15 @@ type KustomizationSpec struct {
 
 	// Patches to make, in this order, after those of the kustomization.yaml.
 	// +optional
-	Patches []meta.Patch `json:"patches,omitempty"`
+	Patches []meta.Patch `json:"patches,omitzero"`
 
 	// Images to replace. An entry goes over the one of the same name in the kustomization.yaml, field by field.
 	// +optional
-	Images []meta.Image `json:"images,omitempty"`
+	Images []meta.Image `json:"images,omitzero"`
 
 	// Components are directories of kustomize components to add, as paths relative to spec.path.
 	// +optional
-	Components []string `json:"components,omitempty"`
+	Components []string `json:"components,omitzero"`
 
 	// IgnoreMissingComponents skips components whose directory does not exist, instead of failing.
 	// +optional
@@ -124,7 +124,7 @@ type KustomizationSpec struct {
 	// "transformerAnnotations" what has changed it. If not empty it replaces the list of the kustomization.yaml.
 	// +optional
 	// +kubebuilder:validation:items:Enum=originAnnotations;transformerAnnotations
-	BuildMetadata []string `json:"buildMetadata,omitempty"`
+	BuildMetadata []string `json:"buildMetadata,omitzero"`
 
 	// PostBuild changes the manifests after the build.
 	// +optional
@@ -136,7 +136,7 @@ type KustomizationSpec struct {
 
 	// Ignore keeps fields of live objects from being corrected.
 	// +optional
-	Ignore []meta.IgnoreRule `json:"ignore,omitempty"`
+	Ignore []meta.IgnoreRule `json:"ignore,omitzero"`
 
 	// ServiceAccountName of a ServiceAccount in the same namespace to apply as. Its rights bound what this Kustomization can
 	// do.
@@ -172,11 +172,11 @@ type SourceReference struct {
 type PostBuild struct {
 	// Substitute holds variables and their values. They win over those of substituteFrom.
 	// +optional
-	Substitute map[string]string `json:"substitute,omitempty"`
+	Substitute map[string]string `json:"substitute,omitzero"`
 
 	// SubstituteFrom takes variables from the data of ConfigMaps and Secrets. Later entries win over earlier ones.
 	// +optional
-	SubstituteFrom []SubstituteReference `json:"substituteFrom,omitempty"`
+	SubstituteFrom []SubstituteReference `json:"substituteFrom,omitzero"`
 
 	// SubstituteStrategy "WithVariables", also when not set, leaves the manifests alone unless there is a variable;
 	// "Always" looks at them anyway, so that defaults such as ${name:=value} take effect.

@@ -104,12 +104,12 @@ type GitRepositorySpec struct {
 
 	// Include copies the artifacts of other GitRepositories into this one.
 	// +optional
-	Include []GitRepositoryInclude `json:"include,omitempty"`
+	Include []GitRepositoryInclude `json:"include,omitzero"`
 
 	// SparseCheckout lists the directories to offer, from the root of the repository. Everything when empty. Each must
 	// exist.
 	// +optional
-	SparseCheckout []string `json:"sparseCheckout,omitempty"`
+	SparseCheckout []string `json:"sparseCheckout,omitzero"`
 }
 
 // GitRepositoryRef selects a revision. If several fields are set, the order of precedence is commit, name, semver, tag,

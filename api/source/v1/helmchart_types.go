@@ -54,7 +54,7 @@ type HelmChartSpec struct {
 	// ValuesFiles are merged, in this order, into the values.yaml of the chart. They are paths in the chart, or in the
 	// artifact of the GitRepository or Bucket.
 	// +optional
-	ValuesFiles []string `json:"valuesFiles,omitempty"`
+	ValuesFiles []string `json:"valuesFiles,omitzero"`
 
 	// IgnoreMissingValuesFiles skips values files that do not exist, instead of failing.
 	// +optional
@@ -101,7 +101,7 @@ type HelmChartVerification struct {
 
 	// MatchOIDCIdentity lists the accepted signers of keyless cosign signatures; one has to match. Any signer when empty.
 	// +optional
-	MatchOIDCIdentity []OIDCIdentityMatch `json:"matchOIDCIdentity,omitempty"`
+	MatchOIDCIdentity []OIDCIdentityMatch `json:"matchOIDCIdentity,omitzero"`
 }
 
 // HelmChartStatus is what was observed of a HelmChart.

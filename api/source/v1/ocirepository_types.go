@@ -165,7 +165,7 @@ type OCIRepositoryVerification struct {
 
 	// MatchOIDCIdentity lists the accepted signers of keyless cosign signatures; one has to match. Any signer when empty.
 	// +optional
-	MatchOIDCIdentity []OIDCIdentityMatch `json:"matchOIDCIdentity,omitempty"`
+	MatchOIDCIdentity []OIDCIdentityMatch `json:"matchOIDCIdentity,omitzero"`
 
 	// TrustedRootSecretRef names a Secret in the same namespace whose "trusted_root.json" replaces the public root of trust
 	// of keyless cosign signatures.
