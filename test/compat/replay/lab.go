@@ -147,7 +147,7 @@ func (l *Lab) Close() {
 // vars are the placeholders as seen by one recording.
 func (l *Lab) vars(r *Recording) Vars {
 	v := Vars{
-		"NS": r.Namespace, "GIT": l.git.url, "GITS": l.git.tlsURL, "LAB_CA": string(l.ca.PEM), "STATIC": l.files.URL,
+		"NS": r.Namespace, "GIT": l.git.plain.URL, "GITS": l.git.secure.URL, "LAB_CA": string(l.ca.PEM), "STATIC": l.files.URL,
 		"SINK": l.sink.URL, "SINKS": l.sink.TLSURL, "REGISTRY": l.registry.Host(), "STORE": "http://" + l.system.StorageAddr,
 		"EVENTS": l.events.URL,
 	}
