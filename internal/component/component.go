@@ -4,12 +4,15 @@ package component
 
 import (
 	"context"
+	"net/http"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/pflag"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -25,14 +28,26 @@ import (
 type Component struct {
 	// Name is the upstream name: lease, field manager, Service, user agent and label value, e.g. source-controller.
 	Name string
-	// Short is the prefix of the component's flags in `flux run` where plain names would collide, e.g. kustomize.
+	// Short is the prefix of the component's flags in `flux run` where plain names would collide, e.g. source.
 	Short string
+	// Concurrent is the default of --concurrent.
+	Concurrent int
 	// Kinds are the kinds the component reconciles.
 	Kinds []kind.Kind
-	// Rules are the rights the component needs besides those on its own kinds.
+	// Requires are the CRDs that must be there before the component can start; it waits for them.
+	Requires []schema.GroupVersionKind
+	// Rules are the rights the component needs.
 	Rules []rbacv1.PolicyRule
-	// ClusterAdmin: the component applies what users declare and so is bound to cluster-admin.
-	ClusterAdmin bool
+	// Applies: the component applies what users declare and so is bound to cluster-admin.
+	Applies bool
+	// Artifacts: the component serves artifacts on port 9090.
+	Artifacts bool
+	// GraceSeconds is how long a stopping Pod may take; 0: the default of 10.
+	GraceSeconds int64
+	// CPURequest is the requested share of a processor; empty: 100m.
+	CPURequest string
+	// Gates are the feature gates the component knows, with their defaults.
+	Gates map[string]bool
 	// New returns an instance with its own options, ready to bind flags.
 	New func() Instance
 }
@@ -47,7 +62,21 @@ type Instance interface {
 	Setup(ctx context.Context, host *Host) error
 }
 
-// Common are the options every upstream controller has; in `flux run` the components share them, except Concurrent.
+// Server is an instance that serves HTTP on an address of its own.
+type Server interface {
+	// Serving returns the listen address and the handler, after Prepare; empty: nothing to serve.
+	Serving() (addr string, h http.Handler)
+}
+
+// Preparer is an instance that others depend on before anything is set up, e.g. the one that holds the artifact store.
+type Preparer interface {
+	// Prepare opens what the host shares. It must not touch the API server.
+	Prepare(host *Host) error
+	// Release gives it back at the end of the process.
+	Release() error
+}
+
+// Common are the options every upstream controller has; the components of a process share them, except Concurrent.
 type Common struct {
 	Concurrent            int
 	MaxParked             int
@@ -55,10 +84,13 @@ type Common struct {
 	MinRetryDelay         time.Duration
 	MaxRetryDelay         time.Duration
 	RequeueDependency     time.Duration
+	HTTPRetry             int
 	NoCrossNamespaceRefs  bool
 	DefaultServiceAccount string
-	WatchConfigs          labels.Selector
-	FeatureGates          map[string]bool
+	// WatchConfigs selects the ConfigMaps and Secrets whose changes are events (_common 51).
+	WatchConfigs labels.Selector
+	// Gates are the feature gates of the component as the user set them.
+	Gates map[string]bool
 }
 
 // Host is the process a component runs in.
@@ -84,6 +116,7 @@ type Host struct {
 	Metrics *loop.Metrics
 	// Common are the component's shared options.
 	Common Common
+	Log    logr.Logger
 }
 
 // LoopOptions returns what every controller of the component hands to the loop.

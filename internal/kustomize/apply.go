@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
 	"github.com/seed-79636ae9/flux/api/meta"
 	"github.com/seed-79636ae9/flux/toolkit/event"
@@ -47,6 +49,7 @@ func (k *Kustomizer) apply(ctx context.Context, w *work) error {
 		return k.failed(w, meta.ReconciliationFailedReason, err)
 	}
 	w.built.Objects = nil
+	w.vanishing = vanishing(objects)
 	own := owner(w.obj)
 	touched := k.touched.take(own)
 	old := inventory(w.obj)
@@ -108,6 +111,17 @@ func (k *Kustomizer) prune(ctx context.Context, w *work) error {
 		return k.failed(w, meta.PruneFailedReason, err)
 	}
 	return nil
+}
+
+// vanishing returns the Jobs that remove themselves when they are done (kustomization 91).
+func vanishing(objects []*unstructured.Unstructured) map[ssa.ID]bool {
+	out := map[ssa.ID]bool{}
+	for _, o := range objects {
+		if _, ttl, _ := unstructured.NestedFieldNoCopy(o.Object, "spec", "ttlSecondsAfterFinished"); ttl && o.GetKind() == "Job" {
+			out[ssa.IDOf(o)] = true
+		}
+	}
+	return out
 }
 
 // inventory reads the object's inventory.

@@ -61,8 +61,8 @@ type work struct {
 	healthy   *health.Evaluator
 	built     *render.Result
 	applied   *ssa.Result
+	vanishing map[ssa.ID]bool
 	changed   bool
-	wasFailed bool
 }
 
 // Reconcile implements loop.Reconciler.
@@ -180,7 +180,7 @@ func (k *Kustomizer) connect(ctx context.Context, w *work) error {
 func (k *Kustomizer) succeed(w *work) error {
 	status := &w.obj.Status
 	revision := w.source.Revision
-	routine := !w.run.Requested() && !w.changed && !w.wasFailed && status.LastAppliedRevision == revision && ready(w.obj)
+	routine := !w.run.Requested() && !w.changed && status.LastAppliedRevision == revision && ready(w.obj)
 	status.LastAppliedRevision = revision
 	status.LastAppliedOriginRevision = w.source.OriginRevision
 	if !routine {

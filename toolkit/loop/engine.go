@@ -187,11 +187,10 @@ func (s *session[O]) finish(ctx context.Context, err error) (reconcile.Result, e
 		return s.quietly(ctx, err)
 	}
 	v := judge(err, s.e.c.FailReason)
-	before := status.Find(s.obj.GetConditions(), meta.ReadyCondition).DeepCopy()
 	s.conclude(v)
 	s.handleRequest()
 	writeErr := s.write(ctx)
-	s.tell(v, before)
+	s.tell(v, s.readyBefore)
 	if writeErr != nil {
 		if apierrors.IsNotFound(writeErr) {
 			return reconcile.Result{}, nil

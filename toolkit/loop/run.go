@@ -96,6 +96,13 @@ func (r *Run) Unset(conditionType string) {
 	r.removed = append(r.removed, conditionType)
 }
 
+// Keep takes back what the run has set for a sticky condition, so that its last value stays.
+func (r *Run) Keep(conditionType string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.drop(conditionType)
+}
+
 func (r *Run) drop(conditionType string) {
 	for i := range r.set {
 		if r.set[i].Type == conditionType {

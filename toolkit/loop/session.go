@@ -38,6 +38,8 @@ type session[O Object] struct {
 	holdsSlot bool
 	obj       O // the working copy; only the request's goroutine touches it
 	run       *Run
+	// readyBefore is the Ready condition the run started from; nil: none.
+	readyBefore *metav1.Condition
 
 	mu       sync.Mutex // guards base and every write that moves it, and watchdog
 	base     O          // the object as last read from or written to the API server
@@ -49,6 +51,7 @@ func (s *session[O]) open(ctx context.Context, obj O) {
 	s.ctx, s.obj = ctx, obj
 	s.base = obj.DeepCopyObject().(O)
 	conditions := obj.GetConditions()
+	s.readyBefore = status.Find(conditions, meta.ReadyCondition).DeepCopy()
 	token := obj.GetAnnotations()[meta.ReconcileRequestAnnotation]
 	handled := token == "" || token == obj.GetLastHandledReconcileRequest()
 	s.run = &Run{

@@ -1,0 +1,217 @@
+package kustomize
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
+	"github.com/seed-79636ae9/flux/api/meta"
+	sourcev1 "github.com/seed-79636ae9/flux/api/source/v1"
+	"github.com/seed-79636ae9/flux/internal/component"
+	"github.com/seed-79636ae9/flux/internal/kind"
+	"github.com/seed-79636ae9/flux/toolkit/depend"
+	"github.com/seed-79636ae9/flux/toolkit/kube"
+	"github.com/seed-79636ae9/flux/toolkit/loop"
+	"github.com/seed-79636ae9/flux/toolkit/sourceref"
+	"github.com/seed-79636ae9/flux/toolkit/ssa"
+	"github.com/seed-79636ae9/flux/toolkit/status"
+)
+
+// Name is the upstream name of the component: event source and apply field manager.
+const Name = "kustomize-controller"
+
+// fieldManager writes status and finalizers (wire.md 4).
+const fieldManager = "gotk-kustomize-controller"
+
+// Values of --correct-drift.
+const (
+	driftOnWatch    = "watch"
+	driftOnInterval = "interval"
+)
+
+// Component describes kustomize-controller.
+func Component() component.Component {
+	return component.Component{
+		Name:       Name,
+		Short:      "kustomize",
+		Concurrent: 4,
+		Kinds:      []kind.Kind{Kind()},
+		Requires: []schema.GroupVersionKind{
+			kustomizev1.GroupVersion.WithKind(kustomizev1.KustomizationKind),
+			sourcev1.GroupVersion.WithKind(sourcev1.GitRepositoryKind),
+		},
+		Applies:      true,
+		GraceSeconds: 60,
+		Gates: map[string]bool{
+			"ObjectLevelWorkloadIdentity": false, "CacheSecretsAndConfigMaps": false, "DisableConfigWatchers": false,
+			"AdditiveCELDependencyCheck": false, "ExternalArtifact": false, "DirectSourceFetch": false,
+			"CancelHealthCheckOnNewRevision": false, "DisableStatusPollerCache": true, "StrictPostBuildSubstitutions": true,
+			"DisableFailFastBehavior": false, "GroupChangeLog": false, "MigrateAPIVersion": false,
+		},
+		New: func() component.Instance { return &instance{} },
+	}
+}
+
+// Options are what the flags of the component say.
+type Options struct {
+	RequeueDependency     time.Duration
+	DefaultServiceAccount string
+	ConcurrentSSA         int
+	NoRemoteBases         bool
+	StageKinds            []schema.GroupKind
+	StrictSubstitutions   bool
+	DisableFailFast       bool
+	AdditiveReadyExpr     bool
+}
+
+type instance struct {
+	concurrentSSA    int
+	noRemoteBases    bool
+	stageKinds       string
+	overrideManagers []string
+	correctDrift     string
+	fullEvery        time.Duration
+	accepted         accepted
+}
+
+// accepted are flags of 2.9 whose subject this version does not have; a Deployment that carries them must still start.
+type accepted struct {
+	defaultDecryptionAccount, defaultKubeConfigAccount, sopsAgeSecret, sopsVaultConfigMap string
+	insecureExec, insecureTLS                                                             bool
+}
+
+// BindFlags implements component.Instance (wire.md 14).
+func (i *instance) BindFlags(fs *pflag.FlagSet) {
+	fs.IntVar(&i.concurrentSSA, "concurrent-ssa", ssa.DefaultConcurrency, "The number of parallel dry-runs of one Kustomization.")
+	fs.BoolVar(&i.noRemoteBases, "no-remote-bases", false, "Refuse bases that are not part of the artifact.")
+	fs.StringVar(&i.stageKinds, "custom-apply-stage-kinds", "", "Comma separated kinds, as Group/Kind, applied in a stage before all others.")
+	fs.StringSliceVar(&i.overrideManagers, "override-manager", nil, "A field manager whose fields are taken over; may be repeated.")
+	fs.StringVar(&i.correctDrift, "correct-drift", driftOnWatch, "When a changed object is put right: 'watch' at once, 'interval' with the next reconciliation.")
+	fs.DurationVar(&i.fullEvery, "full-dry-run-interval", ssa.DefaultFullEvery, "How often every object is dry-run though nothing seems to have changed.")
+	fs.StringVar(&i.accepted.defaultDecryptionAccount, "default-decryption-service-account", "", "Accepted; decryption is not part of this version.")
+	fs.StringVar(&i.accepted.sopsAgeSecret, "sops-age-secret", "", "Accepted; decryption is not part of this version.")
+	fs.StringVar(&i.accepted.sopsVaultConfigMap, "sops-vault-configmap", "", "Accepted; decryption is not part of this version.")
+	fs.StringVar(&i.accepted.defaultKubeConfigAccount, "default-kubeconfig-service-account", "", "Accepted; remote clusters are not part of this version.")
+	fs.BoolVar(&i.accepted.insecureExec, "insecure-kubeconfig-exec", false, "Accepted; remote clusters are not part of this version.")
+	fs.BoolVar(&i.accepted.insecureTLS, "insecure-kubeconfig-tls", false, "Accepted; remote clusters are not part of this version.")
+}
+
+// AddToScheme implements component.Instance.
+func (i *instance) AddToScheme(s *runtime.Scheme) error {
+	if err := sourcev1.AddToScheme(s); err != nil {
+		return err
+	}
+	return kustomizev1.AddToScheme(s)
+}
+
+// Setup implements component.Instance.
+func (i *instance) Setup(ctx context.Context, host *component.Host) error {
+	if !slices.Contains([]string{driftOnWatch, driftOnInterval}, i.correctDrift) {
+		return fmt.Errorf("--correct-drift=%s: want %s or %s", i.correctDrift, driftOnWatch, driftOnInterval)
+	}
+	common := host.Common
+	gates := common.Gates
+	k := &Kustomizer{
+		Options: Options{
+			RequeueDependency: common.RequeueDependency, DefaultServiceAccount: common.DefaultServiceAccount,
+			ConcurrentSSA: i.concurrentSSA, NoRemoteBases: i.noRemoteBases, StageKinds: ssa.ParseStageKinds(i.stageKinds),
+			StrictSubstitutions: gates["StrictPostBuildSubstitutions"], DisableFailFast: gates["DisableFailFastBehavior"],
+			AdditiveReadyExpr: gates["AdditiveCELDependencyCheck"],
+		},
+		Reader: host.Reader, Artifacts: host.Artifacts, Clusters: host.Clusters, Graph: depend.NewGraph(),
+		Namespace: host.Namespace, Clock: clock.RealClock{}, touched: newOwnerSet(),
+	}
+	sources := host.Client
+	k.Sources = &sourceref.Resolver{
+		Reader: sources, NoCrossNamespaceRefs: common.NoCrossNamespaceRefs, ExternalArtifact: gates["ExternalArtifact"],
+	}
+	if gates["DirectSourceFetch"] {
+		k.Sources.Reader = host.Reader
+	}
+	var handle *loop.Handle
+	i.watchManaged(k, host, func(o kube.Owner, delay time.Duration) {
+		if i.correctDrift == driftOnWatch && handle != nil {
+			k.touched.add(o)
+			handle.EnqueueAfter(o.Key(), delay)
+		}
+	})
+	controller := k.controller(host, i.watches(ctx, k, host))
+	var err error
+	if handle, err = controller.SetupWithManager(host.Manager, host.LoopOptions()); err != nil {
+		return err
+	}
+	return host.Manager.Add(manager.RunnableFunc(k.Managed.Run))
+}
+
+// watchManaged connects the watch of managed objects with the memory of what was applied.
+func (i *instance) watchManaged(k *Kustomizer, host *component.Host, onTouched func(kube.Owner, time.Duration)) {
+	k.Managed = kube.NewManaged(kube.ManagedOptions{
+		Client: host.Clusters.Own(), Lens: kube.NewLens(Ownership(i.overrideManagers)), Log: host.Log.WithName("managed"),
+		OnChange: func(c kube.Change) { k.Memory.Observe(c) },
+	})
+	k.Memory = ssa.NewMemory(ssa.MemoryOptions{Managed: k.Managed, FullEvery: i.fullEvery, OnTouched: onTouched})
+}
+
+func (k *Kustomizer) controller(_ *component.Host, watches []loop.Watch) *loop.Controller[*kustomizev1.Kustomization] {
+	return &loop.Controller[*kustomizev1.Kustomization]{
+		Name: Name, FieldManager: fieldManager, Kind: kustomizev1.KustomizationKind,
+		New:        func() *kustomizev1.Kustomization { return &kustomizev1.Kustomization{} },
+		Reconciler: k,
+		Conditions: status.Table{Sticky: []string{meta.HealthyCondition}, ReadyReason: meta.ReconciliationSucceededReason},
+		FailReason: meta.ReconciliationFailedReason,
+		Retry:      func(o *kustomizev1.Kustomization) time.Duration { return o.GetRetryInterval() },
+		Policy:     loop.Policy{SuspendObserves: loop.WhenReadyTrue},
+		Watches:    watches,
+	}
+}
+
+// watches are the edges into the controller: sources, dependencies, and watched configuration.
+func (i *instance) watches(ctx context.Context, k *Kustomizer, host *component.Host) []loop.Watch {
+	cached := func(key types.NamespacedName) *kustomizev1.Kustomization {
+		var found kustomizev1.Kustomization
+		if err := host.Client.Get(ctx, key, &found); err != nil {
+			return nil
+		}
+		return &found
+	}
+	out := []loop.Watch{{Object: &kustomizev1.Kustomization{}, Map: k.onDependency}}
+	for kindName, obj := range i.sourceKinds(host) {
+		if _, err := host.Clusters.Mapper().Resource(ctx, sourcev1.GroupVersion.WithKind(kindName)); err != nil {
+			host.Log.Info("sources of this kind are not watched: their CRD is not installed; restart after installing it", "kind", kindName)
+			continue
+		}
+		out = append(out, loop.Watch{Object: obj, Map: k.onSource(kindName, cached), Interrupts: true})
+	}
+	if host.Common.WatchConfigs != nil && !host.Common.Gates["DisableConfigWatchers"] {
+		for _, name := range []string{"ConfigMap", "Secret"} {
+			obj := &metav1.PartialObjectMetadata{}
+			obj.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind(name))
+			out = append(out, loop.Watch{Object: obj, Map: k.onConfig(name), Interrupts: true})
+		}
+	}
+	return out
+}
+
+func (i *instance) sourceKinds(host *component.Host) map[string]client.Object {
+	kinds := map[string]client.Object{
+		sourcev1.GitRepositoryKind: &sourcev1.GitRepository{},
+		sourcev1.OCIRepositoryKind: &sourcev1.OCIRepository{},
+		sourcev1.BucketKind:        &sourcev1.Bucket{},
+	}
+	if host.Common.Gates["ExternalArtifact"] {
+		kinds[sourcev1.ExternalArtifactKind] = &sourcev1.ExternalArtifact{}
+	}
+	return kinds
+}
