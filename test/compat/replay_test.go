@@ -26,6 +26,9 @@ func replayedFlags() []string {
 	return []string{"--requeue-dependency=5s", "--feature-gates=ExternalArtifact=true", "--correct-drift=interval"}
 }
 
+// maxWait is for work on a controller: why wait a minute and a half for what will not come.
+var maxWait = flag.Duration("replay-wait", 0, "cut every wait of a recording to this `duration`")
+
 const (
 	// concurrentRecordings play at once. They mostly wait, so there may be far more than processors.
 	concurrentRecordings = "16"
@@ -79,22 +82,33 @@ func TestReplay(t *testing.T) {
 	sut := startForReplay(t, lab)
 
 	var all []*replay.Recording
+	byKind := map[string][]*replay.Recording{}
 	for _, kind := range replayed() {
-		recordings, err := replay.ReadDir(filepath.Join("testdata/recordings", kind))
+		byKind[kind], err = replay.ReadDir(filepath.Join("testdata/recordings", kind))
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, recordings...)
+		all = append(all, byKind[kind]...)
 	}
-	t.Cleanup(func() { drainAll(t, lab, all) })
-	t.Run("recordings", func(t *testing.T) {
-		for _, r := range all {
-			t.Run(r.Name, func(t *testing.T) {
-				t.Parallel()
-				playOne(t, lab, r, exceptions, sut)
-			})
-		}
+	// Cleanups run when the last parallel subtest has ended.
+	t.Cleanup(func() {
+		drainAll(t, lab, all)
+		reportStale(t, exceptions, all)
 	})
+	for _, kind := range replayed() {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			for _, r := range byKind[kind] {
+				t.Run(strings.TrimPrefix(r.Name, kind+"/"), func(t *testing.T) {
+					t.Parallel()
+					playOne(t, lab, r, exceptions, sut)
+				})
+			}
+		})
+	}
+}
+
+func reportStale(t *testing.T, exceptions *replay.Exceptions, all []*replay.Recording) {
 	names := make([]string, len(all))
 	for i, r := range all {
 		names[i] = r.Name
@@ -135,11 +149,16 @@ func playOne(t *testing.T, lab *replay.Lab, r *replay.Recording, exceptions *rep
 		}
 	})
 	pending := exceptions.PendingFor(r.Name)
-	options := replay.Options{}
+	options := replay.Options{MaxWait: *maxWait}
 	if pending != nil {
 		options.MaxWait = pendingWait
 	}
-	diffs, err := lab.Play(t.Context(), r, options)
+	ctx, cancel := whileRunning(t.Context(), sut)
+	defer cancel()
+	diffs, err := lab.Play(ctx, r, options)
+	if err != nil && context.Cause(ctx) != nil {
+		err = context.Cause(ctx)
+	}
 	left := exceptions.Unexpected(r.Name, diffs)
 	switch {
 	case pending != nil && err == nil && len(left) == 0:
@@ -151,6 +170,19 @@ func playOne(t *testing.T, lab *replay.Lab, r *replay.Recording, exceptions *rep
 	case len(left) > 0:
 		t.Errorf("differs from the recording (rules %s) in %d places:\n\n%s\n\nlog of flux:\n%s", r.Rules, len(left), list(left), logOf(sut, r))
 	}
+}
+
+// whileRunning is a context that ends with the binary: nothing comes of waiting for a dead one.
+func whileRunning(parent context.Context, sut *testkit.SUT) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(parent)
+	go func() {
+		select {
+		case <-sut.Ended():
+			cancel(fmt.Errorf("flux ended; the end of its log: %s", sut.LogTail()))
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 func list(diffs []replay.Diff) string {
