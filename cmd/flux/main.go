@@ -1,14 +1,27 @@
-// Command flux keeps clusters in sync with sources of configuration.
+// Command flux is a stand-in.
 package main
 
 import (
+	"fmt"
 	"os"
 
-	"github.com/seed-79636ae9/flux/internal/cli"
+	"github.com/spf13/pflag"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/seed-79636ae9/flux/internal/app"
 )
 
 func main() {
-	c := cli.System(os.Args[0])
-	c.Kinds = cli.Kinds()
-	os.Exit(cli.Main(c, os.Args[1:]))
+	fs := pflag.NewFlagSet("run", pflag.ExitOnError)
+	o, err := app.New([]string{"source-controller", "kustomize-controller"}, false, fs)
+	if err == nil {
+		err = fs.Parse(os.Args[4:])
+	}
+	if err == nil {
+		err = app.Run(ctrl.SetupSignalHandler(), o)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }

@@ -205,7 +205,7 @@ func (p *process) report(context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("making the client for events: %w", err)
 	}
-	p.writer = event.NewKubernetesWriter(event.KubernetesOptions{Client: event.Clientset(set), Log: p.log.WithName("events"), Metrics: counters})
+	p.writer = event.NewKubernetesWriter(event.KubernetesOptions{Client: set.CoreV1().Events(""), Log: p.log.WithName("events"), Metrics: counters})
 	p.drains = append(p.drains, p.writer.Shutdown)
 	p.sink = event.Nop{}
 	if p.shared.eventsAddr != "" {

@@ -45,7 +45,7 @@ type Kustomizer struct {
 	// Namespace is where the process runs; it is never pruned.
 	Namespace string
 	// Clock may be replaced by a test.
-	Clock clock.Clock
+	Clock clock.WithTicker
 
 	touched *ownerSet
 }
@@ -99,7 +99,7 @@ func (k *Kustomizer) Reconcile(ctx context.Context, obj *kustomizev1.Kustomizati
 
 // check refuses a spec that no retry can help (kustomization 8), and what this version would otherwise leave out.
 func (k *Kustomizer) check(w *work) error {
-	exprs, err := health.NewEvaluator(w.obj.Spec.HealthCheckExprs)
+	exprs, err := health.NewEvaluator(expressions(w.obj))
 	if err != nil {
 		return terminal(meta.InvalidCELExpressionReason, err)
 	}
@@ -114,6 +114,16 @@ func (k *Kustomizer) check(w *work) error {
 		return unsupported("spec.ignore")
 	}
 	return nil
+}
+
+func expressions(obj *kustomizev1.Kustomization) []health.Expressions {
+	var out []health.Expressions
+	for _, e := range obj.Spec.HealthCheckExprs {
+		out = append(out, health.Expressions{
+			APIVersion: e.APIVersion, Kind: e.Kind, Current: e.Current, InProgress: e.InProgress, Failed: e.Failed,
+		})
+	}
+	return out
 }
 
 func unsupported(field string) error {

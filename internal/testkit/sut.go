@@ -111,9 +111,9 @@ func (s *SUT) Launch() error {
 // args are those of `flux run`, ours first: the last of a repeated flag wins.
 func (s *SUT) args() []string {
 	args := slices.Concat([]string{"run"}, s.options.Components, []string{
-		"--storage-path=" + s.storageDir(),
-		"--storage-addr=" + s.StorageAddr,
-		"--storage-adv-addr=" + s.StorageAddr,
+		"--source-storage-path=" + s.storageDir(),
+		"--source-storage-addr=" + s.StorageAddr,
+		"--source-storage-adv-addr=" + s.StorageAddr,
 		"--health-addr=" + s.HealthAddr,
 		"--metrics-addr=" + s.MetricsAddr,
 	})
