@@ -3,6 +3,7 @@ package kustomize
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -44,6 +45,9 @@ func (k *Kustomizer) apply(ctx context.Context, w *work) error {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	w.run.Progress("Detecting drift for revision %s with a timeout of %s", w.source.Revision, w.timeout)
+	if err := refuseEncrypted(w.built.Objects); err != nil {
+		return k.failed(w, meta.ReconciliationFailedReason, err)
+	}
 	objects, err := ssa.Normalise(w.built.Objects)
 	if err != nil {
 		return k.failed(w, meta.ReconciliationFailedReason, err)
@@ -109,6 +113,20 @@ func (k *Kustomizer) prune(ctx context.Context, w *work) error {
 	}
 	if err != nil {
 		return k.failed(w, meta.PruneFailedReason, err)
+	}
+	return nil
+}
+
+// refuseEncrypted makes sure that no ciphertext is applied as if it were the secret (kustomization 48, 50). It looks
+// before the normalisation, which drops the field that gives an encrypted Secret away.
+func refuseEncrypted(objects []*unstructured.Unstructured) error {
+	for _, o := range objects {
+		_, encrypted := o.Object["sops"]
+		if !encrypted || o.GetKind() != "Secret" || o.GroupVersionKind().Group != "" ||
+			strings.EqualFold(o.GetAnnotations()[kustomizev1.DecryptAnnotation], "disabled") {
+			continue
+		}
+		return fmt.Errorf("%s is SOPS encrypted, configuring decryption is required for this secret to be reconciled", ssa.IDOf(o).Subject())
 	}
 	return nil
 }

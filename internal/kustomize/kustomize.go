@@ -74,6 +74,7 @@ type Options struct {
 	StrictSubstitutions   bool
 	DisableFailFast       bool
 	AdditiveReadyExpr     bool
+	NoCrossNamespaceRefs  bool
 }
 
 type instance struct {
@@ -128,9 +129,9 @@ func (i *instance) Setup(ctx context.Context, host *component.Host) error {
 			RequeueDependency: common.RequeueDependency, DefaultServiceAccount: common.DefaultServiceAccount,
 			ConcurrentSSA: i.concurrentSSA, NoRemoteBases: i.noRemoteBases, StageKinds: ssa.ParseStageKinds(i.stageKinds),
 			StrictSubstitutions: gates["StrictPostBuildSubstitutions"], DisableFailFast: gates["DisableFailFastBehavior"],
-			AdditiveReadyExpr: gates["AdditiveCELDependencyCheck"],
+			AdditiveReadyExpr: gates["AdditiveCELDependencyCheck"], NoCrossNamespaceRefs: common.NoCrossNamespaceRefs,
 		},
-		Reader: host.Reader, Artifacts: host.Artifacts, Clusters: host.Clusters, Graph: depend.NewGraph(),
+		Cached: host.Client, Reader: host.Reader, Artifacts: host.Artifacts, Clusters: host.Clusters, Graph: depend.NewGraph(),
 		Namespace: host.Namespace, Clock: clock.RealClock{}, touched: newOwnerSet(),
 	}
 	sources := host.Client

@@ -28,7 +28,9 @@ import (
 // Kustomizer reconciles Kustomizations.
 type Kustomizer struct {
 	Options
-	// Reader reads live: dependencies, and ConfigMaps and Secrets with variables.
+	// Cached reads Kustomizations.
+	Cached client.Reader
+	// Reader reads live: ConfigMaps and Secrets with variables.
 	Reader client.Reader
 	// Sources resolves source references.
 	Sources *sourceref.Resolver
@@ -156,24 +158,6 @@ func (k *Kustomizer) resolve(ctx context.Context, w *work) error {
 	w.run.Annotate("revision", source.Revision)
 	w.run.Annotate("originRevision", source.OriginRevision)
 	return nil
-}
-
-// dependencies checks spec.dependsOn (kustomization 15-20).
-func (k *Kustomizer) dependencies(ctx context.Context, w *work) error {
-	err := k.depend(ctx, w)
-	var expression *depend.ExpressionError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &expression):
-		return terminal(meta.InvalidCELExpressionReason, err)
-	case errors.Is(err, depend.ErrNotReady):
-		return loop.Wait(meta.DependencyNotReadyReason, k.RequeueDependency, err).Announce(event.Event{
-			Severity: event.Info, Reason: meta.DependencyNotReadyReason,
-			Message: fmt.Sprintf("Dependencies do not meet ready condition, retrying in %s", k.RequeueDependency),
-		})
-	}
-	return err
 }
 
 // connect gets the client the object acts with (kustomization 96, 99).

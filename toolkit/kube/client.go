@@ -157,7 +157,12 @@ func (c *Client) send(ctx context.Context, req *rest.Request, ref Ref) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	return req.AbsPath(p).Do(ctx).Raw()
+	result := req.AbsPath(p).Do(ctx)
+	// Raw alone would not read the Status of a refusal.
+	if err := result.Error(); err != nil {
+		return nil, err
+	}
+	return result.Raw()
 }
 
 // path is the object's URL path, or its collection's when the name is empty. Names come from users' files: each must be one

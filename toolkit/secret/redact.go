@@ -8,8 +8,8 @@ import (
 
 const redacted = "***"
 
-// minRedacted keeps very short values from turning a message into asterisks.
-const minRedacted = 4
+// minRedacted keeps short values, which are words of messages more often than secrets, from turning a message into asterisks.
+const minRedacted = 6
 
 // Redact returns text without the given values and without the credentials of
 // the URLs it contains. Values are replaced as they are and as URLs spell them.

@@ -182,7 +182,8 @@ func (p *Part) start() (*process, error) {
 		return nil, fmt.Errorf("make pipe: %w", err)
 	}
 	cmd := exec.Command(p.supervisor.executable, append([]string{PartCommand, p.Name}, p.Args...)...)
-	cmd.Args[0] = "flux-cluster"
+	// The name is also the user agent, and so the field manager, of what the part writes.
+	cmd.Args[0] = p.Name
 	cmd.Dir, cmd.Env = p.Dir, append(os.Environ(), p.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{p.supervisor.lifeline, readyWrite}

@@ -167,6 +167,8 @@ func (r *Recording) manifest(key string, vars Vars) ([]map[string]any, error) {
 
 func parseDocuments(text string) ([]map[string]any, error) {
 	var objects []map[string]any
+	// The recordings' writer read 40 digits as a string, as YAML 1.2's core schema does not; a commit hash may be such digits.
+	text = regexp.MustCompile(`(?m)(: )(\d{40})$`).ReplaceAllString(text, `$1"$2"`)
 	for _, doc := range regexp.MustCompile(`(?m)^---\s*$`).Split(text, -1) {
 		var o map[string]any
 		if err := yaml.Unmarshal([]byte(doc), &o); err != nil {

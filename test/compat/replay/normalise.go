@@ -48,6 +48,8 @@ func newNormaliser(vars Vars, system System) *normaliser {
 		add(regexp.QuoteMeta(system.TempDir)+`/[^/\s'":)]+`, "<dir>")
 	}
 	add(`/tmp/[^/\s'":)]+`, "<dir>")
+	// Builds name the unpacked artifact by a fixed root, which does not change from run to run.
+	add(`(^|[\s'"])/tree\b`, "$1<dir>")
 	add(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)`, "<time>")
 	add(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? [+-]\d{4} [A-Z]+(?: m=[+-][\d.]+)?`, "<time>")
 	add(`(finished in|passed in|failed after|next scan in) `+duration, "$1 <duration>")

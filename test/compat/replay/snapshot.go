@@ -295,6 +295,9 @@ func (p *player) findTouched(ctx context.Context, live []unstructured.Unstructur
 		}
 		for _, ns := range p.r.AllNamespaces() {
 			list, err := p.lab.dynamic.Resource(mapping.Resource).Namespace(ns).List(ctx, metav1.ListOptions{})
+			if apierrors.IsNotFound(err) {
+				continue // a List kind maps to a resource, but none that can be listed
+			}
 			if err != nil {
 				return fmt.Errorf("listing %s: %w", mapping.Resource.Resource, err)
 			}
