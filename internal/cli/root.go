@@ -1,0 +1,154 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// NewRoot builds the whole command tree.
+func NewRoot(c Config) *cobra.Command {
+	_, root := newRoot(c)
+	return root
+}
+
+func newRoot(c Config) (*Factory, *cobra.Command) {
+	f := newFactory(c)
+	root := &cobra.Command{
+		Use:   "flux",
+		Short: "Command line utility for assembling Kubernetes CD pipelines",
+		Long: `Flux keeps clusters in sync with sources of configuration, such as Git repositories and OCI artifacts,
+and applies updates to them when there is something new to deploy.`,
+		Example: `  # Check prerequisites
+  flux check --pre
+
+  # Install the controllers in the current cluster
+  flux install
+
+  # Follow a Git repository
+  flux create source git podinfo \
+    --url=https://github.com/stefanprodan/podinfo \
+    --branch=master
+
+  # Apply what a path of it holds
+  flux create kustomization podinfo \
+    --source=podinfo \
+    --path="./kustomize" \
+    --prune=true
+
+  # List all objects
+  flux get all -A
+
+  # Ask for a reconcile now
+  flux reconcile kustomization podinfo --with-source`,
+		Version:       c.Version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Annotations[noNamespace] != "" {
+				return nil
+			}
+			return f.resolve(cmd.Flags())
+		},
+	}
+	if c.Program == "kubectl-flux" {
+		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl flux"}
+	}
+	root.SetVersionTemplate("flux version {{.Version}}\n")
+	root.SetIn(c.Streams.In)
+	root.SetOut(c.Streams.Out)
+	root.SetErr(c.Streams.Err)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{err, cmd.CommandPath()}
+	})
+	root.CompletionOptions.DisableDefaultCmd = true
+	f.addFlags(root.PersistentFlags())
+	root.AddCommand(
+		newGet(f), newReconcile(f), newSuspend(f), newResume(f), newCreate(f), newDelete(f), newExport(f),
+		newCompletion(f), newDocgen(f),
+	)
+	for _, extra := range c.Extra {
+		root.AddCommand(extra(f))
+	}
+	return f, root
+}
+
+// noNamespace marks commands that neither need nor judge the namespace flags.
+const noNamespace = "flux/no-namespace"
+
+// Main runs the command line and returns the exit code (cli 2).
+func Main(c Config, args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return run(ctx, c, args)
+}
+
+func run(ctx context.Context, c Config, args []string) int {
+	f, root := newRoot(c)
+	root.SetArgs(args)
+	err := unknown(root, args)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
+	if err == nil {
+		return 0
+	}
+	f.Failf("%s", f.describe(err))
+	return 1
+}
+
+// unknown finds a misspelt word below a group command, for which cobra would print help and report success.
+func unknown(root *cobra.Command, args []string) error {
+	cmd, rest, err := root.Find(args)
+	if err != nil {
+		return &usageError{err, root.CommandPath()}
+	}
+	if cmd.Runnable() || !cmd.HasSubCommands() {
+		return nil
+	}
+	for _, word := range rest {
+		if strings.HasPrefix(word, "-") {
+			return nil
+		}
+		return &usageError{fmt.Errorf("unknown command %q for %q", word, cmd.CommandPath()), cmd.CommandPath()}
+	}
+	return nil
+}
+
+func program(args0 string) string {
+	return strings.TrimSuffix(filepath.Base(args0), ".exe")
+}
+
+// BuildVersion is the version Go stamped into this binary, "v0.0.0-dev" where it stamped none.
+func BuildVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "v0.0.0-dev"
+	}
+	return info.Main.Version
+}
+
+// exactly is cobra.ExactArgs with an error that says what is missing.
+func exactly(what ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(what):
+			return &usageError{fmt.Errorf("%s is required", what[len(args)]), cmd.CommandPath()}
+		case len(args) > len(what):
+			return &usageError{fmt.Errorf("unexpected argument '%s'", args[len(what)]), cmd.CommandPath()}
+		}
+		return nil
+	}
+}
+
+// group is a command that only holds others.
+func group(use string, aliases []string, short string) *cobra.Command {
+	return &cobra.Command{Use: use, Aliases: aliases, Short: short}
+}
