@@ -3,7 +3,9 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -62,11 +64,11 @@ func newCreate(f *Factory) *cobra.Command {
 // run makes an object and prints it, or applies it and waits until it is ready (cli 21-23).
 func (o *createOptions) run(ctx context.Context, k kind.Kind, build kind.Build, name string) error {
 	if err := kind.ValidateName(name); err != nil {
-		return &usageError{err, ""}
+		return &usageError{err}
 	}
 	labels, err := parseLabels(o.labels)
 	if err != nil {
-		return &usageError{err, ""}
+		return &usageError{err}
 	}
 	if !o.export {
 		o.Generatef("generating %s", k.Title())
@@ -76,7 +78,7 @@ func (o *createOptions) run(ctx context.Context, k kind.Kind, build kind.Build, 
 		Export: o.export, UI: o.ui(),
 	})
 	if err != nil {
-		return err
+		return o.buildError(err)
 	}
 	obj, err := toObject(made.Object)
 	if err != nil {
@@ -116,6 +118,15 @@ func (o *createOptions) run(ctx context.Context, k kind.Kind, build kind.Build, 
 		o.Successf("%s updated", k.Title())
 	}
 	return o.await(ctx, client, k, name)
+}
+
+// buildError points to the help, unless the error is not about the flags.
+func (o *createOptions) buildError(err error) error {
+	var network net.Error
+	if errors.Is(err, ops.ErrRefused) || errors.As(err, &network) {
+		return err
+	}
+	return &usageError{err}
 }
 
 func (o *createOptions) await(ctx context.Context, client *ops.Client, k kind.Kind, name string) error {

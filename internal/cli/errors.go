@@ -13,11 +13,8 @@ import (
 	"github.com/seed-79636ae9/flux/internal/ops"
 )
 
-// usageError says that the command was typed wrongly; command is where its help is.
-type usageError struct {
-	err     error
-	command string
-}
+// usageError says that the command was typed wrongly.
+type usageError struct{ err error }
 
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
@@ -42,16 +39,17 @@ func hinted(err error, format string, args ...any) error {
 	return &hintedError{err, fmt.Sprintf(format, args...)}
 }
 
-// describe renders an error as one line that ends with a command to run next, where there is one to recommend.
-func (f *Factory) describe(err error) string {
+// describe renders an error of a command as one line that ends with a command to run next, where there is one to
+// recommend.
+func (f *Factory) describe(err error, command string) string {
 	text := strings.TrimSpace(oneLine(err.Error()))
-	if hint := f.hint(err); hint != "" {
+	if hint := f.hint(err, command); hint != "" {
 		text += "; try '" + hint + "'"
 	}
 	return text
 }
 
-func (f *Factory) hint(err error) string {
+func (f *Factory) hint(err error, command string) string {
 	var (
 		told     *hintedError
 		usage    *usageError
@@ -66,10 +64,7 @@ func (f *Factory) hint(err error) string {
 	case errors.As(err, &told):
 		return told.hint
 	case errors.As(err, &usage):
-		if usage.command == "" {
-			return f.Program + " --help"
-		}
-		return usage.command + " --help"
+		return command + " --help"
 	case errors.As(err, &absent):
 		return absent.Kind.ListCommand() + " -A"
 	case errors.As(err, &unserved):

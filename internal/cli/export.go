@@ -45,7 +45,7 @@ func newExport(f *Factory) *cobra.Command {
 // run prints objects as a human would commit them (cli 22, 30).
 func (o *exportOptions) run(ctx context.Context, k kind.Kind, args []string) error {
 	if len(args) == 0 && !o.all {
-		return &usageError{fmt.Errorf("%s name is required, or --all", k.Label()), ""}
+		return &usageError{fmt.Errorf("%s name is required, or --all", k.Label())}
 	}
 	client, err := o.Ops()
 	if err != nil {

@@ -119,10 +119,10 @@ func (f *Factory) resolve(flags *pflag.FlagSet) error {
 		f.namespace = ns
 	}
 	if errs := validation.IsDNS1123Label(f.namespace); len(errs) > 0 {
-		return &usageError{fmt.Errorf("namespace '%s' is not valid: %s", f.namespace, errs[0]), ""}
+		return &usageError{fmt.Errorf("namespace '%s' is not valid: %s", f.namespace, errs[0])}
 	}
 	if f.timeout <= 0 {
-		return &usageError{errors.New("--timeout must be greater than zero"), ""}
+		return &usageError{errors.New("--timeout must be greater than zero")}
 	}
 	return nil
 }

@@ -83,7 +83,7 @@ func newGetAll(o *getOptions, word string, kinds kind.Set) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.watch {
-				return &usageError{errors.New("--watch takes one kind: 'all' cannot be watched"), cmd.CommandPath()}
+				return &usageError{errors.New("--watch takes one kind: 'all' cannot be watched")}
 			}
 			return o.bounded(cmd.Context(), func(ctx context.Context) error { return o.all(ctx, kinds) })
 		},
@@ -110,10 +110,10 @@ func (o *getOptions) scope() string {
 
 func (o *getOptions) validate() error {
 	if _, err := parseStatusSelector(o.statusSelector); err != nil {
-		return &usageError{err, o.Program + " get"}
+		return &usageError{err}
 	}
 	if !slices.Contains([]string{"", "json", "yaml", "wide", "name"}, o.output) {
-		return &usageError{fmt.Errorf("unknown output format '%s', use json, yaml, wide or name", o.output), o.Program + " get"}
+		return &usageError{fmt.Errorf("unknown output format '%s', use json, yaml, wide or name", o.output)}
 	}
 	return nil
 }
@@ -137,7 +137,7 @@ func (o *getOptions) run(ctx context.Context, k kind.Kind, name string, columns 
 	if objects, err = o.selected(k, objects); err != nil {
 		return err
 	}
-	if handled, err := o.machine([]listed{{k, objects}}, name != ""); handled {
+	if handled, err := o.machine([]listed{{k, objects}}); handled {
 		return err
 	}
 	return o.table(k, objects, columns, "").print(o.Streams.Out, !o.noHeader)
@@ -192,7 +192,7 @@ func (o *getOptions) all(ctx context.Context, kinds kind.Set) error {
 		}
 	}
 	found = slices.DeleteFunc(found, func(l listed) bool { return len(l.objects) == 0 })
-	if handled, err := o.machine(found, false); handled {
+	if handled, err := o.machine(found); handled {
 		return err
 	}
 	for i, l := range found {
@@ -249,7 +249,7 @@ func (o *getOptions) row(k kind.Kind, obj kind.Object, columns shown, prefix str
 	ready, message := k.Readiness(obj)
 	r = append(r, ready, short(message))
 	if o.output == "wide" {
-		r = append(r, age(o.Clock.Since(obj.GetCreationTimestamp().Time)))
+		r = append(r, o.age(obj.GetCreationTimestamp().Time))
 	}
 	return r
 }
@@ -268,7 +268,7 @@ func (o *getOptions) follow(ctx context.Context, k kind.Kind, name string, colum
 		return err
 	}
 	if o.output != "" && o.output != "wide" {
-		return &usageError{fmt.Errorf("--watch prints a table: it cannot be combined with --output=%s", o.output), o.Program + " get"}
+		return &usageError{fmt.Errorf("--watch prints a table: it cannot be combined with --output=%s", o.output)}
 	}
 	client, err := o.Ops()
 	if err != nil {
@@ -297,8 +297,8 @@ func (o *getOptions) follow(ctx context.Context, k kind.Kind, name string, colum
 	})
 }
 
-// machine prints the formats made for programs.
-func (o *getOptions) machine(found []listed, single bool) (handled bool, err error) {
+// machine prints the formats made for programs: one list, also of a single object.
+func (o *getOptions) machine(found []listed) (handled bool, err error) {
 	var objects []*unstructured.Unstructured
 	for _, l := range found {
 		for _, obj := range l.objects {
@@ -314,16 +314,11 @@ func (o *getOptions) machine(found []listed, single bool) (handled bool, err err
 		}
 		return true, nil
 	case "json", "yaml":
-		var v any
-		if single && len(objects) == 1 {
-			v = objects[0].Object
-		} else {
-			items := make([]any, len(objects))
-			for i := range objects {
-				items[i] = objects[i].Object
-			}
-			v = map[string]any{"apiVersion": "v1", "kind": "List", "metadata": map[string]any{}, "items": items}
+		items := make([]any, len(objects))
+		for i := range objects {
+			items[i] = objects[i].Object
 		}
+		v := map[string]any{"apiVersion": "v1", "kind": "List", "metadata": map[string]any{}, "items": items}
 		return true, printAs(o.Streams.Out, o.output, v)
 	}
 	return false, nil

@@ -41,8 +41,13 @@ func printDocument(w io.Writer, v any) error {
 	return err
 }
 
-// age renders a duration as kubectl does.
-func age(d time.Duration) string { return duration.HumanDuration(d) }
+// age renders how long ago something was, as kubectl does.
+func (f *Factory) age(t time.Time) string {
+	if t.IsZero() {
+		return "<unknown>"
+	}
+	return duration.HumanDuration(f.Clock.Since(t))
+}
 
 // completionTimeout keeps a shell responsive when the cluster is not.
 const completionTimeout = 2 * time.Second

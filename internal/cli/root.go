@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // NewRoot builds the whole command tree.
@@ -65,8 +66,8 @@ and applies updates to them when there is something new to deploy.`,
 	root.SetIn(c.Streams.In)
 	root.SetOut(c.Streams.Out)
 	root.SetErr(c.Streams.Err)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{err, cmd.CommandPath()}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return &usageError{err}
 	})
 	root.CompletionOptions.DisableDefaultCmd = true
 	f.addFlags(root.PersistentFlags())
@@ -77,7 +78,25 @@ and applies updates to them when there is something new to deploy.`,
 	for _, extra := range c.Extra {
 		root.AddCommand(extra(f))
 	}
+	keepOffStdout(root, c.Streams)
 	return f, root
+}
+
+// keepOffStdout sends the notes on deprecated flags, which cobra prints among the data, to standard error.
+func keepOffStdout(cmd *cobra.Command, s Streams) {
+	deprecated := false
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { deprecated = deprecated || f.Deprecated != "" })
+	if deprecated {
+		help := cmd.HelpFunc()
+		cmd.SetOut(s.Err)
+		cmd.SetHelpFunc(func(c *cobra.Command, args []string) {
+			c.SetOut(s.Out)
+			help(c, args)
+		})
+	}
+	for _, sub := range cmd.Commands() {
+		keepOffStdout(sub, s)
+	}
 }
 
 // noNamespace marks commands that neither need nor judge the namespace flags.
@@ -93,14 +112,14 @@ func Main(c Config, args []string) int {
 func run(ctx context.Context, c Config, args []string) int {
 	f, root := newRoot(c)
 	root.SetArgs(args)
-	err := unknown(root, args)
+	cmd, err := root, unknown(root, args)
 	if err == nil {
-		err = root.ExecuteContext(ctx)
+		cmd, err = root.ExecuteContextC(ctx)
 	}
 	if err == nil {
 		return 0
 	}
-	f.Failf("%s", f.describe(err))
+	f.Failf("%s", f.describe(err, cmd.CommandPath()))
 	return 1
 }
 
@@ -108,7 +127,7 @@ func run(ctx context.Context, c Config, args []string) int {
 func unknown(root *cobra.Command, args []string) error {
 	cmd, rest, err := root.Find(args)
 	if err != nil {
-		return &usageError{err, root.CommandPath()}
+		return &usageError{err}
 	}
 	if cmd.Runnable() || !cmd.HasSubCommands() {
 		return nil
@@ -117,7 +136,7 @@ func unknown(root *cobra.Command, args []string) error {
 		if strings.HasPrefix(word, "-") {
 			return nil
 		}
-		return &usageError{fmt.Errorf("unknown command %q for %q", word, cmd.CommandPath()), cmd.CommandPath()}
+		return hinted(fmt.Errorf("unknown command %q for %q", word, cmd.CommandPath()), "%s --help", cmd.CommandPath())
 	}
 	return nil
 }
@@ -140,9 +159,9 @@ func exactly(what ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < len(what):
-			return &usageError{fmt.Errorf("%s is required", what[len(args)]), cmd.CommandPath()}
+			return &usageError{fmt.Errorf("%s is required", what[len(args)])}
 		case len(args) > len(what):
-			return &usageError{fmt.Errorf("unexpected argument '%s'", args[len(what)]), cmd.CommandPath()}
+			return &usageError{fmt.Errorf("unexpected argument '%s'", args[len(what)])}
 		}
 		return nil
 	}

@@ -45,7 +45,7 @@ func (f *Factory) suspend(ctx context.Context, k kind.Kind, names []string, all 
 		var absent *ops.NotFoundError
 		switch {
 		case errors.As(err, &absent):
-			f.Failf("%s", f.describe(err))
+			f.Failf("%s", f.describe(err, ""))
 		case err != nil:
 			return err
 		default:
@@ -58,7 +58,7 @@ func (f *Factory) suspend(ctx context.Context, k kind.Kind, names []string, all 
 // chosen are the names given, once each, or all there are.
 func (f *Factory) chosen(ctx context.Context, client *ops.Client, k kind.Kind, names []string, all bool) ([]string, error) {
 	if len(names) == 0 && !all {
-		return nil, &usageError{fmt.Errorf("%s name is required, or --all", k.Label()), ""}
+		return nil, &usageError{fmt.Errorf("%s name is required, or --all", k.Label())}
 	}
 	if !all {
 		var once []string
@@ -120,7 +120,7 @@ func (f *Factory) resume(ctx context.Context, k kind.Kind, names []string, all, 
 			if len(names) == 1 {
 				return err
 			}
-			f.Failf("%s", f.describe(err))
+			f.Failf("%s", f.describe(err, ""))
 			failed++
 			continue
 		}
@@ -167,7 +167,7 @@ func (f *Factory) awaitAll(ctx context.Context, client *ops.Client, k kind.Kind,
 			}
 			failed++
 			if len(names) > 1 {
-				f.Failf("%s", f.describe(o.err))
+				f.Failf("%s", f.describe(o.err, ""))
 			}
 		case k.IsStatic(o.object):
 			f.Successf("%s %s needs no reconciliation", k.Kind, names[i])

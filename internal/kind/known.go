@@ -16,19 +16,8 @@ const (
 	notificationGroup = "notification.toolkit.fluxcd.io"
 )
 
-// Sources describes the source kinds that have no room of their own yet, in the order of `flux get sources all`.
-// A kind moves to its component's folder when that component is built.
-func Sources() Set {
-	return Set{ociRepository(), bucket(), helmRepository(), helmChart(), externalArtifact()}
-}
-
-// Others describes the remaining kinds that have no room of their own yet, in the order of `flux get all`.
-func Others() Set {
-	return Set{
-		artifactGenerator(), helmRelease(), receiver(), alertProvider(), alert(),
-		imageRepository(), imagePolicy(), imageUpdateAutomation(),
-	}
-}
+// The functions below describe kinds that have no room of their own yet. A descriptor moves to its component's folder
+// when that component is built.
 
 func gvk(group, version, kind string) schema.GroupVersionKind {
 	return schema.GroupVersionKind{Group: group, Version: version, Kind: kind}
@@ -66,7 +55,8 @@ func DescribeArtifact(o Object) []Line {
 	return lines
 }
 
-func ociRepository() Kind {
+// OCIRepository describes the kind to the generic verbs.
+func OCIRepository() Kind {
 	return Kind{
 		GroupVersionKind: gvk(sourceGroup, "v1", "OCIRepository"), Resource: "ocirepositories", Short: []string{"ocirepo"},
 		Words: []string{"source", "oci"}, ListWords: []string{"sources", "oci"}, Noun: "OCIRepository source",
@@ -78,7 +68,8 @@ func ociRepository() Kind {
 	}
 }
 
-func bucket() Kind {
+// Bucket describes the kind to the generic verbs.
+func Bucket() Kind {
 	return Kind{
 		GroupVersionKind: gvk(sourceGroup, "v1", "Bucket"), Resource: "buckets",
 		Words: []string{"source", "bucket"}, ListWords: []string{"sources", "bucket"}, Noun: "Bucket source",
@@ -92,7 +83,8 @@ func bucket() Kind {
 	}
 }
 
-func helmRepository() Kind {
+// HelmRepository describes the kind to the generic verbs.
+func HelmRepository() Kind {
 	return Kind{
 		GroupVersionKind: gvk(sourceGroup, "v1", "HelmRepository"), Resource: "helmrepositories", Short: []string{"helmrepo"},
 		Words: []string{"source", "helm"}, ListWords: []string{"sources", "helm"}, Noun: "HelmRepository source",
@@ -106,7 +98,8 @@ func helmRepository() Kind {
 	}
 }
 
-func helmChart() Kind {
+// HelmChart describes the kind to the generic verbs.
+func HelmChart() Kind {
 	source := func(o Object) *Ref { return o.SourceRef("spec", "sourceRef") }
 	return Kind{
 		GroupVersionKind: gvk(sourceGroup, "v1", "HelmChart"), Resource: "helmcharts", Short: []string{"hc"},
@@ -122,7 +115,8 @@ func helmChart() Kind {
 	}
 }
 
-func externalArtifact() Kind {
+// ExternalArtifact describes the kind to the generic verbs.
+func ExternalArtifact() Kind {
 	return Kind{
 		GroupVersionKind: gvk(sourceGroup, "v1", "ExternalArtifact"), Resource: "externalartifacts", Short: []string{"ea"},
 		Words: []string{"source", "external"}, ListWords: []string{"sources", "external"},
@@ -138,7 +132,8 @@ func externalArtifact() Kind {
 	}
 }
 
-func artifactGenerator() Kind {
+// ArtifactGenerator describes the kind to the generic verbs.
+func ArtifactGenerator() Kind {
 	return Kind{
 		GroupVersionKind: gvk(extensionsGroup, "v1beta1", "ArtifactGenerator"), Resource: "artifactgenerators", Short: []string{"ag"},
 		Words: []string{"artifact", "generator"}, ListWords: []string{"artifacts", "generators"}, ListAliases: []string{"generator"},
@@ -195,7 +190,8 @@ func releaseSource(o Object) *Ref {
 	return o.SourceRef("spec", "chart", "spec", "sourceRef")
 }
 
-func helmRelease() Kind {
+// HelmRelease describes the kind to the generic verbs.
+func HelmRelease() Kind {
 	return Kind{
 		GroupVersionKind: gvk(helmGroup, "v2", "HelmRelease"), Resource: "helmreleases", Short: []string{"hr"},
 		Words: []string{"helmrelease"}, Aliases: []string{"hr"},
@@ -236,7 +232,8 @@ func SourceColumn(source func(Object) *Ref) Column {
 	return Column{Header: "SOURCE", Flag: "show-source", Value: func(o Object) string { return showRef(source(o)) }}
 }
 
-func receiver() Kind {
+// Receiver describes the kind to the generic verbs.
+func Receiver() Kind {
 	return Kind{
 		GroupVersionKind: gvk(notificationGroup, "v1", "Receiver"), Resource: "receivers",
 		Words: []string{"receiver"}, ListWords: []string{"receivers"}, ListAliases: []string{"receiver"},
@@ -247,7 +244,8 @@ func receiver() Kind {
 	}
 }
 
-func alertProvider() Kind {
+// AlertProvider describes the kind to the generic verbs.
+func AlertProvider() Kind {
 	return Kind{
 		GroupVersionKind: gvk(notificationGroup, "v1beta3", "Provider"), Resource: "providers",
 		Words: []string{"alert-provider"}, ListWords: []string{"alert-providers"}, ListAliases: []string{"alert-provider"},
@@ -258,7 +256,8 @@ func alertProvider() Kind {
 	}
 }
 
-func alert() Kind {
+// Alert describes the kind to the generic verbs.
+func Alert() Kind {
 	return Kind{
 		GroupVersionKind: gvk(notificationGroup, "v1beta3", "Alert"), Resource: "alerts",
 		Words: []string{"alert"}, ListWords: []string{"alerts"}, ListAliases: []string{"alert"},
@@ -274,7 +273,8 @@ func alert() Kind {
 	}
 }
 
-func imageRepository() Kind {
+// ImageRepository describes the kind to the generic verbs.
+func ImageRepository() Kind {
 	return Kind{
 		GroupVersionKind: gvk(imageGroup, "v1", "ImageRepository"), Resource: "imagerepositories", Short: []string{"imgrepo", "imagerepo"},
 		Words: []string{"image", "repository"}, ListWords: []string{"images", "repository"},
@@ -288,7 +288,8 @@ func imageRepository() Kind {
 	}
 }
 
-func imagePolicy() Kind {
+// ImagePolicy describes the kind to the generic verbs.
+func ImagePolicy() Kind {
 	return Kind{
 		GroupVersionKind: gvk(imageGroup, "v1", "ImagePolicy"), Resource: "imagepolicies", Short: []string{"imgpol", "imagepol"},
 		Words: []string{"image", "policy"}, ListWords: []string{"images", "policy"},
@@ -310,7 +311,8 @@ func imagePolicy() Kind {
 	}
 }
 
-func imageUpdateAutomation() Kind {
+// ImageUpdateAutomation describes the kind to the generic verbs.
+func ImageUpdateAutomation() Kind {
 	return Kind{
 		GroupVersionKind: gvk(imageGroup, "v1", "ImageUpdateAutomation"), Resource: "imageupdateautomations",
 		Short: []string{"iua", "imgupd", "imgauto"},
