@@ -9,6 +9,6 @@ import (
 
 func main() {
 	c := cli.System(os.Args[0])
-	c.Kinds = cli.Kinds()
+	c.Kinds, c.Components = cli.Kinds(), cli.Components()
 	os.Exit(cli.Main(c, os.Args[1:]))
 }
