@@ -3,6 +3,7 @@ package cli
 import (
 	"github.com/seed-79636ae9/flux/internal/kind"
 	"github.com/seed-79636ae9/flux/internal/kustomize"
+	"github.com/seed-79636ae9/flux/internal/manifests"
 	"github.com/seed-79636ae9/flux/internal/source/git"
 )
 
@@ -15,4 +16,9 @@ func Kinds() kind.Set {
 		kind.Receiver(), kind.AlertProvider(), kind.Alert(),
 		kind.ImageRepository(), kind.ImagePolicy(), kind.ImageUpdateAutomation(),
 	}
+}
+
+// Components are what `flux install` can install.
+func Components() []manifests.Component {
+	return []manifests.Component{manifests.Source(), manifests.Kustomize()}
 }
