@@ -157,7 +157,12 @@ func (c *Client) send(ctx context.Context, req *rest.Request, ref Ref) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	return req.AbsPath(p).Do(ctx).Raw()
+	res := req.AbsPath(p).Do(ctx)
+	// Error, unlike Raw, reads the server's words from the body.
+	if err := res.Error(); err != nil {
+		return nil, err
+	}
+	return res.Raw()
 }
 
 // path is the object's URL path, or its collection's when the name is empty. Names come from users' files: each must be one

@@ -131,6 +131,9 @@ func (a *Applier) remove(ctx context.Context, req PruneRequest, ref kube.Ref, id
 	for try := 1; ; try++ {
 		live, err := a.Client.GetMetadata(ctx, ref)
 		if apierrors.IsNotFound(err) {
+			if err := a.confirmGone(ctx, ref, err); err != nil {
+				return "", nil, err
+			}
 			a.forget(req.Owner, id)
 			return Deleted, nil, nil
 		}
@@ -158,6 +161,30 @@ func (a *Applier) remove(ctx context.Context, req PruneRequest, ref kube.Ref, id
 			return "", nil, err
 		}
 	}
+}
+
+// confirmGone tells an object that does not exist from a path that nobody answers for: a plain 404, without the object's name,
+// proves absence only if the kind is no longer served. It comes when a CRD is gone, but also from a proxy that lost its way.
+func (a *Applier) confirmGone(ctx context.Context, ref kube.Ref, notFound error) error {
+	var status apierrors.APIStatus
+	if errors.As(notFound, &status) {
+		details := status.Status().Details
+		plain := details == nil || slices.ContainsFunc(details.Causes, func(c metav1.StatusCause) bool {
+			return c.Type == metav1.CauseTypeUnexpectedServerResponse
+		})
+		if !plain {
+			return nil
+		}
+	}
+	a.Client.Mapper.Invalidate()
+	_, err := a.Client.Mapper.ServedNow(ctx, ref.GroupKind(), "")
+	switch {
+	case meta.IsNoMatchError(err):
+		return nil
+	case err != nil:
+		return err
+	}
+	return notFound
 }
 
 func (a *Applier) mayDelete(owner kube.Owner, live *metav1.PartialObjectMetadata) bool {
