@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/seed-79636ae9/flux/toolkit/kube"
 	"github.com/seed-79636ae9/flux/toolkit/ssa"
 )
 
@@ -146,7 +147,7 @@ func TestDrift(t *testing.T) {
 		rv := l.patch("Deployment", "web", "scaler", `{"metadata":{"annotations":{"note":"x"}}}`).GetResourceVersion()
 		l.eventually("the watch shows it", func() bool {
 			s, _ := l.managed.Lookup(l.ref("Deployment", "web").GroupVersionKind().GroupKind(), l.ns, "web")
-			return s.ResourceVersion == rv
+			return kube.NotOlder(s.ResourceVersion, rv)
 		})
 		l.log.take()
 		l.mustApply(fourObjects)
@@ -229,7 +230,7 @@ data: {key: 42}
 ---
 apiVersion: v1
 kind: ConfigMap
-metadata: {name: lost, namespace: ssa-absent}
+metadata: {name: lost, namespace: zz-absent}
 ---
 apiVersion: v1
 kind: Secret
@@ -259,9 +260,9 @@ metadata: {name: ../../../../kube-system/configmaps/x}
 		t.Fatalf("error: %v", err)
 	}
 	want := strings.ReplaceAll(`ConfigMap/nowhere namespace not specified: the server could not find the requested resource
-ConfigMap/ssa-absent/lost not found: namespaces "ssa-absent" not found
 ConfigMap/NS/../../../../kube-system/configmaps/x dry-run failed: invalid name "../../../../kube-system/configmaps/x" of a ConfigMap: may not contain '/'
 ConfigMap/NS/number dry-run failed: failed to create typed patch object (NS/number; /v1, Kind=ConfigMap): .data.key: expected string, got &value.valueUnstructured{Value:42}
+ConfigMap/zz-absent/lost not found: namespaces "zz-absent" not found
 Secret/NS/creds dry-run failed: failed to create typed patch object (NS/creds; /v1, Kind=Secret): .data.password: expected string, got &value.valueUnstructured{Value:***}
 Service/NS/svc dry-run failed (Invalid): Service "svc" is invalid: [spec.ports[0].port: Invalid value: 99999: must be between 1 and 65535, inclusive, spec.ports[0].targetPort: Invalid value: 99999: must be between 1 and 65535, inclusive]
 Widget/NS/w dry-run failed: no matches for kind "Widget" in version "example.com/v1"
