@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +38,9 @@ type Options struct {
 	// Capture says whose bodies to keep, request and answer; nil for none. Their answers are
 	// forced to be JSON. Watches are never captured.
 	Capture func(*Request) bool
+	// Witness, when set, is told of each request before anything happens to it, so that it can look
+	// at what the request is about to change. The request waits for it, and holds the body if captured.
+	Witness func(context.Context, *Request)
 	// HTTP2 lets clients speak HTTP/2. Resets then end a stream, not the connection.
 	HTTP2 bool
 }
@@ -198,8 +202,14 @@ func (p *Proxy) serve(next http.Handler, w http.ResponseWriter, h *http.Request)
 		p.keep(&x.record.Body, body)
 	}
 	if x.capture || x.fault != nil && x.fault.DropEvents != "" {
-		h.Header.Set("Accept", "application/json")
+		// A client that asks for JSON in some shape, metadata alone say, still gets that shape.
+		if !strings.HasPrefix(h.Header.Get("Accept"), "application/json") {
+			h.Header.Set("Accept", "application/json")
+		}
 		h.Header.Del("Accept-Encoding")
+	}
+	if p.options.Witness != nil {
+		p.options.Witness(h.Context(), x.record)
 	}
 	if x.fault != nil {
 		p.inject(x, w, h)
@@ -207,7 +217,13 @@ func (p *Proxy) serve(next http.Handler, w http.ResponseWriter, h *http.Request)
 			return
 		}
 	}
-	next.ServeHTTP(w, h.WithContext(context.WithValue(h.Context(), exchangeKey{}, x)))
+	ctx := context.WithValue(h.Context(), exchangeKey{}, x)
+	if x.fault != nil && x.fault.EndAfter > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, x.fault.EndAfter)
+		defer cancel()
+	}
+	next.ServeHTTP(w, h.WithContext(ctx))
 }
 
 // arrive parses and numbers a request and finds the rule that hits it.
@@ -225,7 +241,7 @@ func (p *Proxy) arrive(h *http.Request) *exchange {
 	}
 	p.requests = append(p.requests, r)
 	for _, rule := range p.rules {
-		if rule.Match.matches(r) && rule.hits() && x.fault == nil {
+		if rule.Match.matches(r) && (rule.When == nil || rule.When(r)) && rule.hits() && x.fault == nil {
 			x.fault = &rule.Fault
 			r.Fault = rule.Fault.name()
 		}
@@ -325,6 +341,9 @@ func (p *Proxy) answered(resp *http.Response) error {
 		if f.After != nil || f.ResetAnswer {
 			return errDropped
 		}
+		if f.EndAfter > 0 {
+			resp.Body = &ending{ReadCloser: resp.Body, ctx: resp.Request.Context()}
+		}
 		if f.DropEvents != "" && resp.StatusCode == http.StatusOK && x.record.Verb == "watch" {
 			resp.Body = filterEvents(resp.Body, f)
 			resp.ContentLength = -1
@@ -373,6 +392,21 @@ func (p *Proxy) finish(x *exchange) {
 	if err != nil {
 		log.Printf("the API proxy could not write its log: %v", err)
 	}
+}
+
+// ending turns the end of the time that a fault allows into the end of the answer: the client sees
+// an orderly close, as when the API server's own limit of a watch is over.
+type ending struct {
+	io.ReadCloser
+	ctx context.Context
+}
+
+func (e *ending) Read(p []byte) (int, error) {
+	n, err := e.ReadCloser.Read(p)
+	if err != nil && errors.Is(e.ctx.Err(), context.DeadlineExceeded) {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // filterEvents copies a watch and leaves out the events that the fault drops.

@@ -21,7 +21,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// fakeAPI remembers the writes that reached it and serves one watch of three events.
+// fakeAPI remembers the writes that reached it and serves one watch of three events, which ends with
+// them unless it is one of pods.
 type fakeAPI struct {
 	mu     sync.Mutex // guards writes
 	writes []string
@@ -36,6 +37,9 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		for i, event := range []string{"ADDED", "MODIFIED", "DELETED"} {
 			fmt.Fprintf(w, `{"type":%q,"object":{"metadata":{"name":"o%d"}}}`+"\n", event, i)
 			w.(http.Flusher).Flush()
+		}
+		if strings.HasSuffix(r.URL.Path, "/pods") {
+			<-r.Context().Done()
 		}
 		return
 	}
@@ -312,5 +316,58 @@ func TestDropEvents(t *testing.T) {
 		if strings.Join(got, " ") != tt.want {
 			t.Errorf("%+v lets %q through, want %q", tt.fault, got, tt.want)
 		}
+	}
+}
+
+func TestEndAfter(t *testing.T) {
+	p, _, client := start(t, Options{})
+	p.Add(&Rule{Match: Match{Verb: "watch"}, Fault: Fault{EndAfter: 50 * time.Millisecond}})
+	_, body, err := send(t, client, http.MethodGet, p.URL+"/api/v1/pods?watch=true")
+	if err != nil {
+		t.Fatalf("the watch ended with %v, want an orderly end", err)
+	}
+	if got := strings.Count(body, "\n"); got != 3 {
+		t.Errorf("%d events came through before the end, want 3", got)
+	}
+}
+
+func TestWhen(t *testing.T) {
+	p, _, client := start(t, Options{})
+	asked := 0
+	p.Add(&Rule{
+		Match: Match{Verb: "write"}, Times: -1, Fault: Fault{Status: http.StatusConflict},
+		When: func(*Request) bool { asked++; return asked%2 == 0 },
+	})
+	var got []int
+	for range 4 {
+		code, _, err := send(t, client, http.MethodPut, p.URL+configMap)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, code)
+	}
+	if diff := cmp.Diff([]int{200, 409, 200, 409}, got); diff != "" {
+		t.Errorf("every other write is to be refused (-want +got):\n%s", diff)
+	}
+}
+
+func TestWitness(t *testing.T) {
+	var api *fakeAPI
+	var seen []string
+	p, a, client := start(t, Options{
+		Capture: func(r *Request) bool { return r.Verb == "update" },
+		Witness: func(_ context.Context, r *Request) {
+			if api.count() != len(seen) {
+				t.Error("the request went on before its witness saw it")
+			}
+			seen = append(seen, r.Name+" "+string(r.Body))
+		},
+	})
+	api = a
+	if _, _, err := send(t, client, http.MethodPut, p.URL+configMap); err != nil {
+		t.Fatal(err)
+	}
+	if len(seen) != 1 || seen[0] != `one {"a":1}` {
+		t.Errorf("witnessed %q, want one update with its body", seen)
 	}
 }

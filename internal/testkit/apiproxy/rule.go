@@ -38,6 +38,9 @@ func (m Match) matches(r *Request) bool {
 // Rule is a fault for some of the requests that match.
 type Rule struct {
 	Match Match
+	// When, when set, decides about requests that match, a random draw say. One request at a time is
+	// asked about; it must not call the proxy.
+	When func(*Request) bool
 	// Nth is the first matching request that the fault hits, from 1; zero means 1.
 	Nth int
 	// Times is how many matching requests it hits from there on; zero means 1, negative all.
@@ -87,6 +90,8 @@ type Fault struct {
 	// for all) from a watch; with EventName only those of the object of that name.
 	DropEvents string
 	EventName  string
+	// EndAfter ends the answer in good order after so long, as the API server ends a watch.
+	EndAfter time.Duration
 }
 
 // name is the word for the log.
@@ -108,6 +113,8 @@ func (f *Fault) name() string {
 		return "reset answer"
 	case f.DropEvents != "":
 		return "drop events"
+	case f.EndAfter > 0:
+		return "end after " + f.EndAfter.String()
 	case f.Hold != nil:
 		return "hold"
 	default:
