@@ -8,7 +8,5 @@ import (
 )
 
 func main() {
-	c := cli.System(os.Args[0])
-	c.Kinds, c.Components = cli.Kinds(), cli.Components()
-	os.Exit(cli.Main(c, os.Args[1:]))
+	os.Exit(cli.Run(os.Args))
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"github.com/seed-79636ae9/flux/internal/app"
 	"github.com/seed-79636ae9/flux/internal/kind"
 	"github.com/seed-79636ae9/flux/internal/kustomize"
 	"github.com/seed-79636ae9/flux/internal/manifests"
@@ -20,5 +21,9 @@ func Kinds() kind.Set {
 
 // Components are what `flux install` can install.
 func Components() []manifests.Component {
-	return []manifests.Component{manifests.Source(), manifests.Kustomize()}
+	var out []manifests.Component
+	for _, c := range app.Components() {
+		out = append(out, c.Manifest)
+	}
+	return out
 }

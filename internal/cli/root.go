@@ -104,11 +104,17 @@ func keepOffStdout(cmd *cobra.Command, s Streams) {
 // noNamespace marks commands that neither need nor judge the namespace flags.
 const noNamespace = "flux/no-namespace"
 
-// Main runs the command line and returns the exit code (cli 2).
-func Main(c Config, args []string) int {
+// Run is the program: args are those of the process, its name first. It returns the exit code (cli 2).
+func Run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return run(ctx, c, args)
+	c := System(args[0])
+	if code, was := Controller(ctx, c, args[0], args[1:]); was {
+		return code
+	}
+	c.Kinds, c.Components = Kinds(), Components()
+	c.Extra = []func(*Factory) *cobra.Command{NewRun}
+	return run(ctx, c, args[1:])
 }
 
 func run(ctx context.Context, c Config, args []string) int {
