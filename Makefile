@@ -34,7 +34,7 @@ build: ## build bin/flux
 .PHONY: cluster
 cluster: bin/flux-cluster ## build bin/flux-cluster, the control plane for demo and tests
 
-bin/flux-cluster: $(shell find cluster -name '*.go' -o -name 'go.*' -o -name '*.yaml')
+bin/flux-cluster: $(shell find cluster -type f)
 	@echo "building bin/flux-cluster (the first time takes about six minutes on two cores)"
 	cd cluster && go build -ldflags='$(LDFLAGS)' -o ../bin/flux-cluster ./cmd/flux-cluster
 	@touch $@
