@@ -7,9 +7,12 @@ import (
 	"io"
 	"os"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/utils/clock"
 
 	"github.com/seed-79636ae9/flux/internal/local"
 )
@@ -61,9 +64,9 @@ func (o *statusOptions) run(ctx context.Context) error {
 	case "json", "yaml":
 		err = printAs(o.Streams.Out, o.output, status)
 	case "text":
-		err = printStatus(o.Streams.Out, status, o.Clock.Now())
+		err = o.print(o.Streams.Out, status)
 	default:
-		return &usageError{fmt.Errorf("--output is '%s': choose text, json or yaml", o.output), "flux status"}
+		return &usageError{fmt.Errorf("--output is '%s': choose text, json or yaml", o.output)}
 	}
 	if err != nil {
 		return err
@@ -74,7 +77,7 @@ func (o *statusOptions) run(ctx context.Context) error {
 	return nil
 }
 
-func printStatus(w io.Writer, s local.Status, now time.Time) error {
+func (o *statusOptions) print(w io.Writer, s local.Status) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) {
 		if text := fmt.Sprintf(format, args...); text != "" {
@@ -85,7 +88,7 @@ func printStatus(w io.Writer, s local.Status, now time.Time) error {
 	row("Phase", "%s", s.Phase)
 	row("Error", "%s", oneLine(s.Error))
 	if s.Running {
-		row("Up", "%s", age(now.Sub(s.Started)))
+		row("Up", "%s", duration.HumanDuration(o.Clock.Since(s.Started)))
 		row("Kubernetes", "%s", s.Kubernetes)
 		row("Pods", "simulated: no container runs")
 		row("API server", "%s", s.Server)
@@ -124,4 +127,31 @@ func syncLine(s local.Status) string {
 		return "in sync with " + s.Sync.Revision
 	}
 	return "not in sync: " + oneLine(s.Sync.Message)
+}
+
+// LocalLogs is a LogSourceFunc: it knows the log file of the controllers when the connection leads to an environment of flux up.
+func LocalLogs(clock clock.WithTicker) LogSourceFunc {
+	return func(_ context.Context, config *rest.Config) (LogSource, error) {
+		state, ok := local.UserPlaces().Serving(config.Host)
+		if !ok || !state.Controllers {
+			return nil, nil
+		}
+		return LogFile{Path: state.Log, Clock: clock}, nil
+	}
+}
+
+// useEnvironment turns the commands to the environment of flux up where the user has no kubeconfig whatsoever: someone who has one,
+// or works inside a cluster, is never led elsewhere.
+func (f *Factory) useEnvironment() {
+	if *f.kube.KubeConfig != "" || *f.kube.APIServer != "" || f.Getenv(clientcmd.RecommendedConfigPathEnvVar) != "" || f.Getenv("KUBERNETES_SERVICE_HOST") != "" {
+		return
+	}
+	if _, err := os.Stat(clientcmd.RecommendedHomeFile); err == nil {
+		return
+	}
+	directory, err := os.Getwd()
+	if err != nil {
+		return
+	}
+	*f.kube.KubeConfig = local.UserPlaces().Kubeconfig(directory)
 }

@@ -161,3 +161,13 @@ func (p Places) Kubeconfig(directory string) string {
 	}
 	return state.Kubeconfig
 }
+
+// Serving returns the running environment whose API server has the given URL.
+func (p Places) Serving(server string) (State, bool) {
+	for _, data := range p.all() {
+		if state, live, err := Read(data); err == nil && live && state.Server == server {
+			return state, true
+		}
+	}
+	return State{}, false
+}

@@ -157,6 +157,12 @@ func startBackground(self string, home *home, o order) (*background, error) {
 	b.pipe = read
 	b.cmd = exec.Command(self, BackgroundCommand)
 	b.cmd.Dir = home.dir
+	// The controllers' temporary files belong to the data, so that they go with it.
+	temp := home.path(workDir, "tmp")
+	if err := os.MkdirAll(temp, 0o700); err != nil {
+		return nil, fmt.Errorf("start the background process: %w", err)
+	}
+	b.cmd.Env = append(os.Environ(), "TMPDIR="+temp, "RUNTIME_NAMESPACE="+Namespace)
 	b.cmd.Stdin, b.cmd.Stdout, b.cmd.Stderr = bytes.NewReader(input), log, log
 	b.cmd.ExtraFiles = []*os.File{home.file, write}
 	detach(b.cmd)
