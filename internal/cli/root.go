@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/seed-79636ae9/flux/internal/app"
 	"github.com/spf13/pflag"
 )
 
@@ -113,7 +115,8 @@ func Run(args []string) int {
 		return code
 	}
 	c.Kinds, c.Components = Kinds(), Components()
-	c.Extra = []func(*Factory) *cobra.Command{NewRun}
+	c.LogSources = []LogSourceFunc{LocalLogs(c.Clock)}
+	c.Extra = []func(*Factory) *cobra.Command{NewRun, NewUp, NewDown, NewStatus, NewEnvironment(app.Controllers(c.Version))}
 	return run(ctx, c, args[1:])
 }
 
