@@ -185,7 +185,7 @@ func (o *Options) gates() (map[string]map[string]bool, error) {
 	known := map[string]bool{}
 	for _, c := range o.chosen {
 		gates := map[string]bool{}
-		for name, on := range c.Gates {
+		for name, on := range c.FeatureGates {
 			known[name] = true
 			gates[name] = on
 			if v, ok := set[name]; ok {

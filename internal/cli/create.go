@@ -203,12 +203,18 @@ func parseLabels(pairs []string) (map[string]string, error) {
 			return nil, fmt.Errorf("label '%s' is not of the form key=value", pair)
 		}
 		if errs := validation.IsQualifiedName(key); len(errs) > 0 {
-			return nil, fmt.Errorf("label key '%s' is invalid: %s", key, errs[0])
+			return nil, fmt.Errorf("label key '%s' is invalid: %s", key, brief(errs[0]))
 		}
 		if errs := validation.IsValidLabelValue(value); len(errs) > 0 {
-			return nil, fmt.Errorf("value '%s' of label '%s' is invalid: %s", value, key, errs[0])
+			return nil, fmt.Errorf("value '%s' of label '%s' is invalid: %s", value, key, brief(errs[0]))
 		}
 		out[key] = value
 	}
 	return out, nil
+}
+
+// brief leaves out the examples and patterns that Kubernetes puts into its messages.
+func brief(message string) string {
+	message, _, _ = strings.Cut(message, " (e.g.")
+	return message
 }

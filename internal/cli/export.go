@@ -33,7 +33,7 @@ func newExport(f *Factory) *cobra.Command {
 		cmd.Use += nameArg
 		cmd.Short = "Export " + k.Kind + " resources in YAML format"
 		cmd.Example = fmt.Sprintf("  # Export all of them\n  flux export %s --all > all.yaml", k.Label())
-		cmd.Args = cobra.MaximumNArgs(1)
+		cmd.Args = atMostName
 		cmd.ValidArgsFunction = f.completeNames(k)
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			return f.bounded(cmd.Context(), func(ctx context.Context) error { return o.run(ctx, k, args) })

@@ -119,7 +119,7 @@ func (f *Factory) resolve(flags *pflag.FlagSet) error {
 		f.namespace = ns
 	}
 	if errs := validation.IsDNS1123Label(f.namespace); len(errs) > 0 {
-		return &usageError{fmt.Errorf("namespace '%s' is not valid: %s", f.namespace, errs[0])}
+		return &usageError{fmt.Errorf("namespace '%s' is not valid: use up to 63 lower-case letters, digits and '-'", f.namespace)}
 	}
 	if f.timeout <= 0 {
 		return &usageError{errors.New("--timeout must be greater than zero")}

@@ -54,7 +54,7 @@ func newGet(f *Factory) *cobra.Command {
 		cmd.Long = fmt.Sprintf("The %s command prints the statuses of %s objects.", k.ListCommand()[len("flux "):], k.Kind)
 		cmd.Example = fmt.Sprintf("  # List all %s objects and their status\n  %s --all-namespaces\n\n  # List those that are not ready\n  %s -A --status-selector ready=false",
 			k.Kind, k.ListCommand(), k.ListCommand())
-		cmd.Args = cobra.MaximumNArgs(1)
+		cmd.Args = atMostName
 		cmd.ValidArgsFunction = f.completeNames(k)
 		for _, c := range k.Columns {
 			if c.Flag != "" {

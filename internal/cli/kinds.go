@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"github.com/seed-79636ae9/flux/internal/app"
 	"github.com/seed-79636ae9/flux/internal/kind"
 	"github.com/seed-79636ae9/flux/internal/kustomize"
+	"github.com/seed-79636ae9/flux/internal/manifests"
 	"github.com/seed-79636ae9/flux/internal/source/git"
 )
 
@@ -15,4 +17,13 @@ func Kinds() kind.Set {
 		kind.Receiver(), kind.AlertProvider(), kind.Alert(),
 		kind.ImageRepository(), kind.ImagePolicy(), kind.ImageUpdateAutomation(),
 	}
+}
+
+// Components are what `flux install` can install.
+func Components() []manifests.Component {
+	var out []manifests.Component
+	for _, c := range app.Components() {
+		out = append(out, c.Manifest)
+	}
+	return out
 }

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -73,7 +74,8 @@ and applies updates to them when there is something new to deploy.`,
 	f.addFlags(root.PersistentFlags())
 	root.AddCommand(
 		newGet(f), newReconcile(f), newSuspend(f), newResume(f), newCreate(f), newDelete(f), newExport(f),
-		newCompletion(f), newDocgen(f),
+		newEvents(f), newLogs(f), newStats(f), newTrace(f), newTree(f),
+		newCheck(f), newInstall(f), newUninstall(f), newVersion(f), newCompletion(f), newDocgen(f),
 	)
 	for _, extra := range c.Extra {
 		root.AddCommand(extra(f))
@@ -102,11 +104,17 @@ func keepOffStdout(cmd *cobra.Command, s Streams) {
 // noNamespace marks commands that neither need nor judge the namespace flags.
 const noNamespace = "flux/no-namespace"
 
-// Main runs the command line and returns the exit code (cli 2).
-func Main(c Config, args []string) int {
+// Run is the program: args are those of the process, its name first. It returns the exit code (cli 2).
+func Run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return run(ctx, c, args)
+	c := System(args[0])
+	if code, was := Controller(ctx, c, args[0], args[1:]); was {
+		return code
+	}
+	c.Kinds, c.Components = Kinds(), Components()
+	c.Extra = []func(*Factory) *cobra.Command{NewRun}
+	return run(ctx, c, args[1:])
 }
 
 func run(ctx context.Context, c Config, args []string) int {
@@ -125,6 +133,11 @@ func run(ctx context.Context, c Config, args []string) int {
 
 // unknown finds a misspelt word below a group command, for which cobra would print help and report success.
 func unknown(root *cobra.Command, args []string) error {
+	if slices.Contains(args, "-h") || slices.Contains(args, "--help") {
+		return nil
+	}
+	// Otherwise the word after --version would be taken for its value.
+	root.InitDefaultVersionFlag()
 	cmd, rest, err := root.Find(args)
 	if err != nil {
 		return &usageError{err}
@@ -165,6 +178,14 @@ func exactly(what ...string) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// atMostName accepts one name or none.
+func atMostName(_ *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return &usageError{fmt.Errorf("unexpected argument '%s': name one object or none", args[1])}
+	}
+	return nil
 }
 
 // group is a command that only holds others.

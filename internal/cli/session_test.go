@@ -147,6 +147,9 @@ func (s *session) command(line string) string {
 	c := s.config(strings.NewReader(input+"\n"), &stdout, &stderr)
 	args = append(args[1:], "--server", s.api.URL)
 	code := run(s.t.Context(), c, args)
+	if strings.ContainsRune(stdout.String()+stderr.String(), 0x1b) {
+		s.t.Errorf("%s: escape sequences in a pipe", line)
+	}
 	var out strings.Builder
 	out.WriteString(s.clean(stdout.String(), ""))
 	out.WriteString(s.clean(stderr.String(), "! "))
@@ -158,7 +161,7 @@ func (s *session) command(line string) string {
 
 func (s *session) config(in *strings.Reader, out, err *bytes.Buffer) Config {
 	return Config{
-		Program: "flux", Version: "v2.9.0", Kinds: Kinds(),
+		Program: "flux", Version: "v2.9.0", Kinds: Kinds(), Components: Components(),
 		Streams: Streams{In: in, Out: out, Err: err, Live: s.live},
 		Clock:   clocktesting.NewFakeClock(now()),
 		Getenv:  func(name string) string { return s.env[name] },

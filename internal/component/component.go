@@ -9,7 +9,6 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/pflag"
-	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -26,28 +25,18 @@ import (
 
 // Component is one of the controllers that upstream ships as a program of its own.
 type Component struct {
-	// Name is the upstream name: lease, field manager, Service, user agent and label value, e.g. source-controller.
-	Name string
+	// Manifest is how the component is installed: its upstream name, rights and needs.
+	Manifest
 	// Short is the prefix of the component's flags in `flux run` where plain names would collide, e.g. source.
 	Short string
 	// Concurrent is the default of --concurrent.
 	Concurrent int
 	// Kinds are the kinds the component reconciles.
 	Kinds []kind.Kind
-	// Requires are the CRDs that must be there before the component can start; it waits for them.
+	// Requires are the kinds that must be installed before the component can start; it waits for them.
 	Requires []schema.GroupVersionKind
-	// Rules are the rights the component needs.
-	Rules []rbacv1.PolicyRule
-	// Applies: the component applies what users declare and so is bound to cluster-admin.
-	Applies bool
-	// Artifacts: the component serves artifacts on port 9090.
-	Artifacts bool
-	// GraceSeconds is how long a stopping Pod may take; 0: the default of 10.
-	GraceSeconds int64
-	// CPURequest is the requested share of a processor; empty: 100m.
-	CPURequest string
-	// Gates are the feature gates the component knows, with their defaults.
-	Gates map[string]bool
+	// FeatureGates are the gates the component knows, with their defaults (wire.md 15).
+	FeatureGates map[string]bool
 	// New returns an instance with its own options, ready to bind flags.
 	New func() Instance
 }

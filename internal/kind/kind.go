@@ -21,6 +21,7 @@ const (
 	Suspend        // and resume
 	Delete
 	Export
+	Tree
 	// AllVerbs is what most kinds answer to.
 	AllVerbs = Reconcile | Suspend | Delete | Export
 )
@@ -91,6 +92,8 @@ type Kind struct {
 	Owner *OwnerLabels
 	// Children lists what the object manages, for tree. Nil: nothing.
 	Children func(Object) []Entry
+	// HelmStorage says that what Children lacks is found in the Helm storage Secret of status.history.
+	HelmStorage bool
 	// Done is the line printed after a successful reconcile, "fetched revision X".
 	Done func(Object) string
 	// Describe adds the kind's own lines to `flux trace`, between the namespace and the status.

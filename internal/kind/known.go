@@ -137,7 +137,7 @@ func ArtifactGenerator() Kind {
 	return Kind{
 		GroupVersionKind: gvk(extensionsGroup, "v1beta1", "ArtifactGenerator"), Resource: "artifactgenerators", Short: []string{"ag"},
 		Words: []string{"artifact", "generator"}, ListWords: []string{"artifacts", "generators"}, ListAliases: []string{"generator"},
-		Verbs:   Export,
+		Verbs:   Export | Tree,
 		Columns: []Column{SuspendedColumn()},
 		Related: func(o Object) []Ref {
 			var refs []Ref
@@ -209,7 +209,7 @@ func HelmRelease() Kind {
 			return nil
 		},
 		Owner:    &OwnerLabels{Name: "helm.toolkit.fluxcd.io/name", Namespace: "helm.toolkit.fluxcd.io/namespace"},
-		Children: Inventory,
+		Children: Inventory, HelmStorage: true,
 		Done:     func(o Object) string { return "applied revision " + releaseRevision(o) },
 		Describe: func(o Object) []Line { return []Line{{"Revision", releaseRevision(o)}} },
 		Requests: []Request{

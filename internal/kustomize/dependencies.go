@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -65,6 +66,10 @@ type dependencyReader struct{ client.Reader }
 func (r dependencyReader) Get(ctx context.Context, key client.ObjectKey, out client.Object, _ ...client.GetOption) error {
 	var found kustomizev1.Kustomization
 	if err := r.Reader.Get(ctx, key, &found); err != nil {
+		if apierrors.IsNotFound(err) {
+			// The API server's words, which name the resource where the cache names the kind.
+			return apierrors.NewNotFound(kustomizev1.GroupVersion.WithResource("kustomizations").GroupResource(), key.Name)
+		}
 		return err
 	}
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&found)

@@ -24,7 +24,7 @@ func Kind() kind.Kind {
 		GroupVersionKind: v1.GroupVersion.WithKind(v1.KustomizationKind), Resource: "kustomizations", Short: []string{"ks"},
 		Words: []string{"kustomization"}, Aliases: []string{"ks"},
 		ListWords: []string{"kustomizations"}, ListAliases: []string{"ks", "kustomization"},
-		Verbs: kind.AllVerbs, ShortenHashes: true,
+		Verbs: kind.AllVerbs | kind.Tree, ShortenHashes: true,
 		Columns: []kind.Column{
 			kind.SourceColumn(source), kind.RevisionColumn(revision), kind.SuspendedColumn(), kind.WideField("PATH", "spec", "path"),
 		},

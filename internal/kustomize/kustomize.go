@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -43,8 +44,17 @@ const (
 
 // Component describes kustomize-controller.
 func Component() component.Component {
+	group := kustomizev1.GroupVersion.Group
 	return component.Component{
-		Name:       Name,
+		Manifest: component.Manifest{
+			Name: Name, Group: group,
+			CRDs: []string{"kustomizations." + group},
+			Rules: []rbacv1.PolicyRule{
+				{APIGroups: []string{group}, Resources: []string{"*"}, Verbs: []string{"*"}},
+				{APIGroups: []string{sourcev1.GroupVersion.Group}, Resources: []string{"*"}, Verbs: []string{"get", "list", "watch"}},
+			},
+			Applies: true, Critical: true, GraceSeconds: 60, CPURequest: "100m",
+		},
 		Short:      "kustomize",
 		Concurrent: 4,
 		Kinds:      []kind.Kind{Kind()},
@@ -52,9 +62,7 @@ func Component() component.Component {
 			kustomizev1.GroupVersion.WithKind(kustomizev1.KustomizationKind),
 			sourcev1.GroupVersion.WithKind(sourcev1.GitRepositoryKind),
 		},
-		Applies:      true,
-		GraceSeconds: 60,
-		Gates: map[string]bool{
+		FeatureGates: map[string]bool{
 			"ObjectLevelWorkloadIdentity": false, "CacheSecretsAndConfigMaps": false, "DisableConfigWatchers": false,
 			"AdditiveCELDependencyCheck": false, "ExternalArtifact": false, "DirectSourceFetch": false,
 			"CancelHealthCheckOnNewRevision": false, "DisableStatusPollerCache": true, "StrictPostBuildSubstitutions": true,

@@ -25,19 +25,23 @@ const Name = "source-controller"
 
 // Component describes source-controller.
 func Component() component.Component {
+	group := sourcev1.GroupVersion.Group
 	return component.Component{
-		Name:       Name,
-		Short:      "source",
-		Concurrent: 2,
-		Kinds:      []kind.Kind{git.Kind()},
-		Requires:   []schema.GroupVersionKind{sourcev1.GroupVersion.WithKind(sourcev1.GitRepositoryKind)},
-		Rules: []rbacv1.PolicyRule{
-			{APIGroups: []string{""}, Resources: []string{"secrets", "serviceaccounts"}, Verbs: []string{"get", "list", "watch"}},
+		Manifest: component.Manifest{
+			Name: Name, Group: group,
+			CRDs: []string{
+				"buckets." + group, "externalartifacts." + group, "gitrepositories." + group,
+				"helmcharts." + group, "helmrepositories." + group, "ocirepositories." + group,
+			},
+			Rules:     []rbacv1.PolicyRule{{APIGroups: []string{group}, Resources: []string{"*"}, Verbs: []string{"*"}}},
+			Artifacts: true, Critical: true, GraceSeconds: 10, CPURequest: "50m",
 		},
-		Artifacts:  true,
-		CPURequest: "50m",
-		Gates:      map[string]bool{"ObjectLevelWorkloadIdentity": false, "CacheSecretsAndConfigMaps": false},
-		New:        func() component.Instance { return &instance{} },
+		Short:        "source",
+		Concurrent:   2,
+		Kinds:        []kind.Kind{git.Kind()},
+		Requires:     []schema.GroupVersionKind{sourcev1.GroupVersion.WithKind(sourcev1.GitRepositoryKind)},
+		FeatureGates: map[string]bool{"ObjectLevelWorkloadIdentity": false, "CacheSecretsAndConfigMaps": false},
+		New:          func() component.Instance { return &instance{} },
 	}
 }
 

@@ -113,8 +113,8 @@ func (r Revision) String() string {
 	return r.Ref + "@sha1:" + r.Commit
 }
 
-// Client reads one repository. It keeps connections for its own use only and
-// may be used by one goroutine at a time.
+// Client reads one repository. It shares neither connections nor settings with
+// any other client and may be used by several goroutines.
 type Client struct {
 	url     string // for messages, without credentials
 	secrets []string

@@ -145,7 +145,7 @@ func checkRedirect(r *http.Request, via []*http.Request) error {
 type httpConversation struct {
 	client *http.Client
 	base   *url.URL
-	bodies []io.Closer
+	bodies []io.ReadCloser
 }
 
 func (c *httpConversation) advertisement(ctx context.Context) (io.Reader, error) {
@@ -178,6 +178,7 @@ func (c *httpConversation) advertisement(ctx context.Context) (io.Reader, error)
 func (c *httpConversation) request(ctx context.Context, body []byte) (io.Reader, error) {
 	u := *c.base
 	u.Path, u.RawPath = u.Path+"/git-upload-pack", ""
+	c.close()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -220,8 +221,12 @@ func statusError(r *http.Response) error {
 
 func (c *httpConversation) explain(err error) error { return err }
 
+// close reads the bodies to their end, if that is where they are, so that the
+// connection can serve the next request.
 func (c *httpConversation) close() {
 	for _, b := range c.bodies {
+		_, _ = io.CopyN(io.Discard, b, 1)
 		_ = b.Close()
 	}
+	c.bodies = nil
 }

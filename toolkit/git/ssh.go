@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 	"golang.org/x/net/proxy"
@@ -306,7 +307,7 @@ func (c *sshConversation) request(_ context.Context, body []byte) (io.Reader, er
 // explain waits a moment for what the server says on its error channel when it
 // gives up: the data stream then just ends.
 func (c *sshConversation) explain(err error) error {
-	if errors.Is(err, ErrMalformed) || errors.Is(err, ErrLimit) {
+	if !errors.Is(err, packp.ErrEmptyInput) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return err
 	}
 	select {

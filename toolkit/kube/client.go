@@ -157,12 +157,12 @@ func (c *Client) send(ctx context.Context, req *rest.Request, ref Ref) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	result := req.AbsPath(p).Do(ctx)
-	// Raw alone would not read the Status of a refusal.
-	if err := result.Error(); err != nil {
+	res := req.AbsPath(p).Do(ctx)
+	// Error, unlike Raw, reads the server's words from the body.
+	if err := res.Error(); err != nil {
 		return nil, err
 	}
-	return result.Raw()
+	return res.Raw()
 }
 
 // path is the object's URL path, or its collection's when the name is empty. Names come from users' files: each must be one

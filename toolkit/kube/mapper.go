@@ -93,7 +93,7 @@ func (m *Mapper) Served(ctx context.Context, gk schema.GroupKind, version string
 	return m.served(ctx, gk, version, false)
 }
 
-// ServedNow is Served, but "no such kind" is never answered from memory: it confirms by asking the server.
+// ServedNow is Served, but not answered from memory: it confirms by asking the server.
 func (m *Mapper) ServedNow(ctx context.Context, gk schema.GroupKind, version string) (Resource, error) {
 	return m.served(ctx, gk, version, true)
 }
@@ -120,12 +120,12 @@ func (m *Mapper) lookup(ctx context.Context, fresh bool, find func(*snapshot) er
 	m.mu.RLock()
 	seen, stale := m.seen, m.stale
 	m.mu.RUnlock()
-	if seen != nil {
+	if seen != nil && !fresh {
 		err := find(seen)
 		if err == nil {
 			return nil
 		}
-		if !fresh && !stale && asked.Sub(seen.started) < m.damping {
+		if !stale && asked.Sub(seen.started) < m.damping {
 			return err
 		}
 	}

@@ -278,7 +278,7 @@ func (s *session[O]) tell(v *Verdict, before *metav1.Condition) {
 		}
 		return
 	}
-	news := s.run.requested || before == nil || before.Reason != v.reason || before.Message != v.Error()
+	news := s.run.asked || s.run.requested && v.outcome != waiting || before == nil || before.Reason != v.reason || before.Message != v.Error()
 	if v.announce != nil && news {
 		s.run.Event(*v.announce)
 	}

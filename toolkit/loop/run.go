@@ -23,6 +23,7 @@ type Run struct {
 	Generation int64
 
 	requested bool
+	asked     bool // by an unhandled request token
 	forced    bool
 	recovered bool
 	emit      func(event.Event)

@@ -57,6 +57,7 @@ func (s *session[O]) open(ctx context.Context, obj O) {
 	s.run = &Run{
 		Generation: obj.GetGeneration(),
 		requested:  !handled || obj.GetGeneration() != obj.GetObservedGeneration(),
+		asked:      !handled,
 		forced:     forced(obj, token, handled),
 		recovered:  s.e.c.Conditions.Failed(conditions),
 		now:        s.e.o.Clock.Now,

@@ -12,12 +12,12 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/api/provider"
 	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/api/resource"
 	"sigs.k8s.io/kustomize/api/types"
-	"sigs.k8s.io/kustomize/kyaml/openapi"
 )
 
 const documentSeparator = "---\n"
@@ -37,9 +37,6 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 type decryptError struct{ error }
 
 func (e decryptError) Unwrap() error { return e.error }
-
-// turn guards the OpenAPI schema that kustomize keeps in package variables: whoever holds its one place may build.
-var turn = make(chan struct{}, 1)
 
 // Build builds spec.Path of an unpacked artifact and returns its objects, decrypted and with variables substituted.
 // The tree may be shared with other builds.
@@ -87,14 +84,14 @@ type build struct {
 	fs      *fileSystem
 	factory *resource.Factory
 
-	kustomizations int                 // kustomization files read
-	depth          map[string]int      // how many kustomizations stand on a directory
-	children       map[string][]string // what a kustomization directory refers to
-	visited        map[string]bool
-	uses           map[string]FileUse // files that may be encrypted
-	schemas        map[string]bool    // files used as OpenAPI schema
-	openAPI        bool               // a kustomization file chose its schema
-	hasTurn        bool
+	depth    map[string]int      // how many kustomizations stand on a directory
+	children map[string][]string // what a kustomization directory refers to
+	visited  map[string]bool
+	uses     map[string]FileUse // files that may be encrypted
+	schemas  map[string]bool    // files used as OpenAPI schema
+	openAPI  bool               // a kustomization file chose its schema
+	hasTurn  bool               // kustomize may run
+	alone    bool               // and no other build does
 
 	http     *http.Client
 	remotes  int               // places taken below remoteDir
@@ -194,34 +191,47 @@ func (b *build) undecodable(listed []string) error {
 
 // kustomize runs kustomize on a directory, when it is this build's turn.
 func (b *build) kustomize(dir string) (resmap.ResMap, error) {
-	if !b.hasTurn {
-		select {
-		case turn <- struct{}{}:
-		case <-b.ctx.Done():
-			return nil, context.Cause(b.ctx)
-		}
-		b.hasTurn = true
-		defer func() {
-			if b.openAPI {
-				// Not before and after every build: it throws the parsed built-in schema away.
-				openapi.ResetOpenAPI()
-				b.openAPI = false
-			}
-			b.hasTurn = false
-			<-turn
-		}()
+	if b.hasTurn {
+		return b.run(dir)
 	}
-	k := krusty.MakeKustomizer(&krusty.Options{
+	var m resmap.ResMap
+	var err error
+	turn := func() {
+		b.hasTurn = true
+		m, err = b.run(dir)
+		b.hasTurn = false
+	}
+	if !b.openAPI {
+		if refused := turns.shared(b.ctx, turn); refused != nil {
+			return nil, refused
+		}
+		if !errors.Is(b.fs.failure, errSchemaLate) {
+			return m, err
+		}
+		b.fs.failure = nil
+	}
+	b.alone = true
+	defer func() { b.alone = false }()
+	if refused := turns.alone(b.ctx, turn); refused != nil {
+		return nil, refused
+	}
+	return m, err
+}
+
+func (b *build) run(dir string) (m resmap.ResMap, err error) {
+	err = contain(func() error {
+		m, err = newKustomizer().Run(b.fs, dir)
+		return err
+	})
+	return m, err
+}
+
+func newKustomizer() *krusty.Kustomizer {
+	return krusty.MakeKustomizer(&krusty.Options{
 		Reorder:          krusty.ReorderOptionNone,
 		LoadRestrictions: types.LoadRestrictionsNone,
 		PluginConfig:     types.DisabledPluginConfig(),
 	})
-	var m resmap.ResMap
-	err := contain(func() (err error) {
-		m, err = k.Run(b.fs, dir)
-		return err
-	})
-	return m, err
 }
 
 // finish decrypts, substitutes and serialises the built resources.
@@ -237,18 +247,9 @@ func (b *build) finish(m resmap.ResMap) (*Result, error) {
 		if err := context.Cause(b.ctx); err != nil {
 			return nil, err
 		}
-		obj, err := toObject(r)
+		obj, doc, err := b.object(r)
 		if err != nil {
-			return nil, b.failed(fmt.Errorf("%s: %w", resourceID(r), err))
-		}
-		if b.opts.Decrypt != nil {
-			if _, err := b.opts.Decrypt.Object(b.ctx, obj); err != nil {
-				return nil, fmt.Errorf("decryption failed for '%s': %w", resourceID(r), err)
-			}
-		}
-		doc, err := encode(obj.Object)
-		if err != nil {
-			return nil, b.failed(fmt.Errorf("%s: %w", resourceID(r), err))
+			return nil, err
 		}
 		if b.opts.Variables != nil && !substitutionDisabled(obj) {
 			if vars == nil {
@@ -263,11 +264,37 @@ func (b *build) finish(m resmap.ResMap) (*Result, error) {
 		}
 		res.add(sum, i, doc)
 		if err := res.flatten(obj); err != nil {
-			return nil, err
+			return nil, b.failed(err)
 		}
 	}
+	res.Remote = len(b.fetched) > 0
 	res.Digest = "sha256:" + hex.EncodeToString(sum.Sum(nil))
 	return res, nil
+}
+
+// object converts a resource, decrypts it, and serialises it.
+func (b *build) object(r *resource.Resource) (*unstructured.Unstructured, []byte, error) {
+	obj, exact, err := toObject(r)
+	if err != nil {
+		return nil, nil, b.failed(fmt.Errorf("%s: %w", resourceID(r), err))
+	}
+	if b.opts.Decrypt != nil {
+		changed, err := b.opts.Decrypt.Object(b.ctx, obj)
+		if err != nil {
+			return nil, nil, fmt.Errorf("decryption failed for '%s': %w", resourceID(r), err)
+		}
+		exact = exact || changed
+	}
+	var doc []byte
+	if exact {
+		doc, err = encode(obj.Object)
+	} else {
+		doc, err = r.AsYAML()
+	}
+	if err != nil {
+		return nil, nil, b.failed(fmt.Errorf("%s: %w", resourceID(r), err))
+	}
+	return obj, doc, nil
 }
 
 func (r *Result) add(sum hash.Hash, i int, doc []byte) {

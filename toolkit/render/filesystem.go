@@ -30,15 +30,16 @@ const maxSymlinks = 255
 // fileSystem is what kustomize sees: one directory, read-only and closed at its root, with files in memory on top.
 // It belongs to one build and is not safe for concurrent use.
 type fileSystem struct {
-	ctx     context.Context
-	base    *os.Root
-	mounts  map[string]*os.Root // directories below remoteDir
-	files   map[string][]byte   // files in memory, by path below Root
-	virtual map[string]bool     // directories in memory
-	real    map[string]bool     // directories known to be reached without a symbolic link
-	limits  Limits
-	read    int64 // bytes read so far
-	listed  int   // directory entries seen by the generator
+	ctx            context.Context
+	base           *os.Root
+	mounts         map[string]*os.Root // directories below remoteDir
+	files          map[string][]byte   // files in memory, by path below Root
+	virtual        map[string]bool     // directories in memory
+	real           map[string]bool     // directories known to be reached without a symbolic link
+	limits         Limits
+	read           int64 // bytes read so far
+	kustomizations int   // kustomization files read so far
+	listed         int   // directory entries seen by the generator
 
 	// transform may replace what is read from disk. An error is final.
 	transform func(name string, content []byte) ([]byte, error)
@@ -236,17 +237,23 @@ func (f *fileSystem) ReadFile(name string) ([]byte, error) {
 		return nil, f.fail(err)
 	}
 	abs := absolute(name)
-	if content, ok := f.files[abs]; ok {
+	content, inMemory := f.files[abs]
+	if !inMemory {
+		var err error
+		if content, err = f.readDisk(abs); err != nil {
+			return nil, err
+		}
+	}
+	if isKustomizationFile(abs) {
+		if f.kustomizations++; f.kustomizations > f.limits.Kustomizations {
+			return nil, f.fail(fmt.Errorf("read %s: the build reads more than %d kustomization files", abs, f.limits.Kustomizations))
+		}
+	}
+	if inMemory || f.transform == nil {
 		return content, nil
 	}
-	content, err := f.readDisk(abs)
+	content, err := f.transform(abs, content)
 	if err != nil {
-		return nil, err
-	}
-	if f.transform == nil {
-		return content, nil
-	}
-	if content, err = f.transform(abs, content); err != nil {
 		return nil, f.fail(err)
 	}
 	return content, nil

@@ -66,15 +66,15 @@ func (b *build) kustomization(name string, content []byte) ([]byte, error) {
 	if err := k.Unmarshal(content); err != nil {
 		return content, nil // kustomize fails on it the same way
 	}
-	if b.kustomizations++; b.kustomizations > b.limits.Kustomizations {
-		return nil, fmt.Errorf("read %s: the build reads more than %d kustomization files", name, b.limits.Kustomizations)
-	}
 	dir := path.Dir(name)
 	if b.depth[dir] > b.limits.Depth {
 		return nil, fmt.Errorf("read %s: more than %d kustomizations stand on each other", name, b.limits.Depth)
 	}
 	if len(k.OpenAPI) > 0 {
 		b.openAPI = true
+		if b.hasTurn && !b.alone {
+			return nil, errSchemaLate
+		}
 	}
 	e := editor{build: b, dir: dir}
 	e.bases(k.Resources)

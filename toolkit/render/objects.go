@@ -16,30 +16,33 @@ import (
 // kustomizeGroup is the group of kustomize's own configuration, which is never applied (kustomization 60).
 const kustomizeGroup = "kustomize.config.k8s.io/"
 
-// toObject decodes a resource into what JSON would make of it, without the detour over its text.
-func toObject(r *resource.Resource) (*unstructured.Unstructured, error) {
+// toObject decodes a resource into what JSON would make of it, without the detour over its text. The result is not
+// exact when it holds an integer that an object cannot: then only the text of the resource has all digits.
+func toObject(r *resource.Resource) (obj *unstructured.Unstructured, exact bool, err error) {
 	var m map[string]any
 	if err := r.YNode().Decode(&m); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	for key, value := range m {
-		v, err := jsonValue(value)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", key, err)
-		}
-		m[key] = v
+	c := converter{exact: true}
+	if _, err := c.value(m); err != nil {
+		return nil, false, err
 	}
-	return &unstructured.Unstructured{Object: m}, nil
+	return &unstructured.Unstructured{Object: m}, c.exact, nil
 }
 
 var errNotFinite = errors.New("a number is infinite or not a number")
 
-// jsonValue makes the types of a decoded YAML value those of a decoded JSON value.
-func jsonValue(value any) (any, error) {
+// maxExact bounds the floating point numbers taken for integers: JSON writes those without a fraction.
+const maxExact = 1 << 62
+
+// converter makes the types of a decoded YAML value those of a decoded JSON value, in place.
+type converter struct{ exact bool }
+
+func (c *converter) value(value any) (any, error) {
 	switch v := value.(type) {
 	case map[string]any:
 		for key := range v {
-			item, err := jsonValue(v[key])
+			item, err := c.value(v[key])
 			if err != nil {
 				return nil, err
 			}
@@ -53,7 +56,7 @@ func jsonValue(value any) (any, error) {
 		}
 	case []any:
 		for i := range v {
-			item, err := jsonValue(v[i])
+			item, err := c.value(v[i])
 			if err != nil {
 				return nil, err
 			}
@@ -62,13 +65,16 @@ func jsonValue(value any) (any, error) {
 	case int:
 		return int64(v), nil
 	case uint64:
+		c.exact = false
 		return float64(v), nil
 	case float64:
 		switch {
 		case math.IsInf(v, 0) || math.IsNaN(v):
 			return nil, errNotFinite
-		case v == math.Trunc(v) && math.Abs(v) < 1<<62:
+		case v == math.Trunc(v) && math.Abs(v) < maxExact:
 			return int64(v), nil
+		case v == math.Trunc(v):
+			c.exact = false
 		}
 	case time.Time:
 		return v.Format(time.RFC3339Nano), nil
@@ -93,7 +99,9 @@ func decode(doc []byte) (*unstructured.Unstructured, error) {
 	if err := u.UnmarshalJSON(j); err != nil {
 		return nil, err
 	}
-	return &u, nil
+	var c converter
+	_, err = c.value(u.Object)
+	return &u, err
 }
 
 // flatten adds an object to the result: the items of a List in its place, and kustomize's configuration not at all
@@ -104,6 +112,9 @@ func (r *Result) flatten(obj *unstructured.Unstructured) error {
 	}
 	items, ok := obj.Object["items"].([]any)
 	if !ok || !strings.HasSuffix(obj.GetKind(), "List") {
+		if err := identified(obj); err != nil {
+			return err
+		}
 		r.Objects = append(r.Objects, obj)
 		return nil
 	}
@@ -112,82 +123,26 @@ func (r *Result) flatten(obj *unstructured.Unstructured) error {
 		if !ok {
 			return fmt.Errorf("%s: item %d is not an object", obj.GetKind(), i)
 		}
-		child := &unstructured.Unstructured{Object: m}
-		if child.GetKind() == "" || child.GetAPIVersion() == "" || child.GetName() == "" {
-			return fmt.Errorf("%s: item %d has no apiVersion, kind or metadata.name", obj.GetKind(), i)
-		}
-		if err := r.flatten(child); err != nil {
-			return err
+		if err := r.flatten(&unstructured.Unstructured{Object: m}); err != nil {
+			return fmt.Errorf("%s: item %d: %w", obj.GetKind(), i, err)
 		}
 	}
 	return nil
 }
 
-// schema is as much of an OpenAPI document as guardSchema looks at.
-type schema = map[string]any
-
-// guardSchema refuses an OpenAPI schema whose references lead back to themselves: kustomize would follow them
-// for ever, while every other build waits.
-func guardSchema(content []byte) error {
-	var doc schema
-	if err := yaml.Unmarshal(content, &doc); err != nil {
-		return nil // kustomize reports it
-	}
-	safe := map[string]bool{}
-	var walk func(v any) error
-	walk = func(v any) error {
-		switch v := v.(type) {
-		case map[string]any:
-			if ref, ok := v["$ref"].(string); ok {
-				if err := followRef(doc, ref, safe); err != nil {
-					return err
-				}
-			}
-			for _, item := range v {
-				if err := walk(item); err != nil {
-					return err
-				}
-			}
-		case []any:
-			for _, item := range v {
-				if err := walk(item); err != nil {
-					return err
-				}
-			}
-		}
+// identified checks what names an object (kustomization 39).
+func identified(obj *unstructured.Unstructured) error {
+	missing := ""
+	switch {
+	case obj.GetKind() == "":
+		missing = "kind"
+	case obj.GetAPIVersion() == "":
+		missing = "apiVersion"
+	case obj.GetName() == "":
+		missing = "metadata.name"
+	default:
 		return nil
 	}
-	return walk(doc)
-}
-
-func followRef(doc schema, ref string, safe map[string]bool) error {
-	var trail []string
-	for seen := map[string]bool{}; ref != "" && !safe[ref]; {
-		if seen[ref] {
-			return fmt.Errorf("the OpenAPI reference %s leads back to itself", ref)
-		}
-		seen[ref] = true
-		trail = append(trail, ref)
-		ref = refOf(doc, ref)
-	}
-	for _, r := range trail {
-		safe[r] = true
-	}
-	return nil
-}
-
-// refOf returns the reference that the target of a reference consists of, if it does.
-func refOf(doc schema, ref string) string {
-	_, pointer, _ := strings.Cut(ref, "#")
-	var at any = doc
-	for _, part := range strings.Split(strings.TrimPrefix(pointer, "/"), "/") {
-		m, ok := at.(map[string]any)
-		if !ok {
-			return ""
-		}
-		at = m[strings.NewReplacer("~1", "/", "~0", "~").Replace(part)]
-	}
-	m, _ := at.(map[string]any)
-	next, _ := m["$ref"].(string)
-	return next
+	return fmt.Errorf("%s is missing or not a string in object {kind: %q, apiVersion: %q, name: %q}",
+		missing, obj.GetKind(), obj.GetAPIVersion(), obj.GetName())
 }

@@ -87,7 +87,7 @@ func DefaultLimits() Limits {
 		Depth:          64,
 		Documents:      20_000,
 		Nodes:          2_000_000,
-		Objects:        20_000,
+		Objects:        10_000,
 		ObjectBytes:    4 << 20,
 		Remotes:        100,
 		RemoteTimeout:  30 * time.Second,
@@ -126,6 +126,8 @@ type Result struct {
 	// Digest is "sha256:<hex>" of the built YAML: the digest in status.history of a Kustomization. It covers the
 	// objects as built, before owner labels and common metadata.
 	Digest string
+	// Remote is set when the build read from other hosts: the same input may build something else next time.
+	Remote bool
 
 	documents [][]byte
 }

@@ -113,7 +113,7 @@ var (
 
 func (e *expander) expand(text string) (string, error) {
 	p := parser{text: text}
-	w, err := p.word("", 0)
+	w, err := p.word("", false, 0)
 	if err != nil {
 		return "", err
 	}
@@ -207,9 +207,9 @@ func (p *parser) take(s string) bool {
 	return false
 }
 
-// word reads up to one of the stop characters, which it leaves, or to the end of the text if there are none. With "/"
-// among them a backslash takes the special meaning of the character after it away.
-func (p *parser) word(stop string, depth int) (word, error) {
+// word reads up to one of the stop characters, which it leaves, or to the end of the text if there are none. With
+// escapes a backslash before a slash or backslash is dropped.
+func (p *parser) word(stop string, escapes bool, depth int) (word, error) {
 	if depth > maxNesting {
 		return nil, errNesting
 	}
@@ -236,7 +236,7 @@ func (p *parser) word(stop string, depth int) (word, error) {
 				return nil, err
 			}
 			w = append(w, part{expr: x})
-		case strings.Contains(stop, "/") && (p.peek(`\/`) || p.peek(`\\`)):
+		case escapes && (p.peek(`\/`) || p.peek(`\\`)):
 			b.WriteByte(p.text[p.pos+1])
 			p.pos += 2
 		default:
@@ -275,6 +275,9 @@ func (p *parser) expression(depth int) (*expression, error) {
 		x.op = operator(p.anyOf("^^", "^", ",,", ",", "##", "#", "%%", "%", "//", "/#", "/%", "/"))
 		switch x.op {
 		case "":
+			if p.pos >= len(p.text) {
+				return nil, errClosingBrace
+			}
 			return nil, errBadSubstitution
 		case "##", "#", "%%", "%":
 			err = p.arguments(x, depth, "}")
@@ -297,7 +300,7 @@ func (p *parser) expression(depth int) (*expression, error) {
 }
 
 func (p *parser) arguments(x *expression, depth int, stop string) error {
-	w, err := p.word(stop, depth+1)
+	w, err := p.word(stop, x.op[0] == '/', depth+1)
 	x.args = append(x.args, w)
 	return err
 }

@@ -57,8 +57,9 @@ func isSchemeByte(c byte) bool {
 func endsURL(c byte) bool { return c <= ' ' || strings.IndexByte("\"'`<>,;()", c) >= 0 }
 
 // RedactURL returns raw without its user and password and with the values of
-// query parameters that look like credentials replaced. The rest keeps its
-// spelling, also where it is not a valid URL.
+// query parameters that look like credentials replaced. The user of an ssh URL
+// stays: it is part of the address. The rest keeps its spelling, also where it
+// is not a valid URL.
 func RedactURL(raw string) string {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
@@ -67,8 +68,15 @@ func RedactURL(raw string) string {
 	rest, fragment, hasFragment := strings.Cut(rest, "#")
 	rest, query, hasQuery := strings.Cut(rest, "?")
 	authority, path, hasPath := strings.Cut(rest, "/")
-	authority = authority[strings.LastIndexByte(authority, '@')+1:]
-	out := scheme + "://" + authority
+	user := ""
+	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+		if strings.HasSuffix(strings.ToLower(scheme), "ssh") {
+			user, _, _ = strings.Cut(authority[:at], ":")
+			user += "@"
+		}
+		authority = authority[at+1:]
+	}
+	out := scheme + "://" + user + authority
 	if hasPath {
 		// A password with a slash that was not escaped ends up in the path.
 		if at := strings.LastIndexByte(path, '@'); at >= 0 && strings.Contains(authority, ":") && !validPort(authority) {

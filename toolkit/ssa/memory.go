@@ -147,8 +147,10 @@ type recall struct {
 	exact uint64
 	// corrects: the desired state is what we applied before, so a difference is somebody else's doing.
 	corrects bool
-	uid      types.UID
-	verdict  kube.Verdict
+	// present: the watch shows the object.
+	present bool
+	uid     types.UID
+	verdict kube.Verdict
 }
 
 func (m *Memory) recall(owner kube.Owner, id ID, desired uint64) recall {
@@ -164,9 +166,9 @@ func (m *Memory) recall(owner kube.Owner, id ID, desired uint64) recall {
 	defer m.mu.Unlock()
 	o := m.of(owner).objects[id]
 	if o == nil || !o.known {
-		return recall{}
+		return recall{present: sight == kube.Present, uid: state.UID}
 	}
-	r := recall{corrects: o.desired == desired, uid: o.uid, verdict: state.Verdict}
+	r := recall{corrects: o.desired == desired, present: sight == kube.Present, uid: o.uid, verdict: state.Verdict}
 	if sight == kube.Unseen {
 		return r
 	}

@@ -100,6 +100,10 @@ func (r *run) decide(ctx context.Context, o *unstructured.Unstructured) (*plan, 
 	if done := r.fromMemory(p, known); done {
 		return p, nil
 	}
+	if p.marks.Has(kube.CreateOnly) && known.present && !r.full {
+		p.applied.Action, p.applied.UID = Skipped, known.uid
+		return p, nil
+	}
 	if p.marks.Has(kube.CreateOnly) {
 		live, err := r.Client.GetMetadata(ctx, p.ref)
 		if err == nil {
@@ -236,6 +240,12 @@ func (r *run) foreign(live *metav1.PartialObjectMetadata) bool {
 
 // refused looks into a failed dry-run: the object may be one to leave alone, or one to recreate.
 func (r *run) refused(ctx context.Context, p *plan, refusal error) error {
+	if apierrors.IsNotFound(refusal) && plain404(refusal) {
+		// The mapper may have missed that the kind is no longer served.
+		if _, err := r.Client.Mapper.ServedNow(ctx, p.id.GroupKind(), p.ref.Version); err != nil {
+			return p.failed("dry-run failed", err)
+		}
+	}
 	if apierrors.IsNotFound(refusal) || ctx.Err() != nil {
 		return p.dryRunFailed(refusal)
 	}

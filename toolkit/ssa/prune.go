@@ -16,8 +16,9 @@ import (
 	"github.com/seed-79636ae9/flux/toolkit/kube"
 )
 
-// pruneTries is how often a delete is tried when somebody writes between our look and our delete.
-const pruneTries = 5
+// pruneTries is how often a delete is tried when somebody writes between our look and our delete. Status updates of a busy
+// workload count, so it takes more than a few.
+const pruneTries = 10
 
 // PruneRequest names what an owner no longer applies.
 type PruneRequest struct {
@@ -80,13 +81,13 @@ func (a *Applier) Prune(ctx context.Context, req PruneRequest) (*Pruned, error) 
 			}
 			return out, context.Cause(ctx)
 		}
-		action, gone, err := a.prune(ctx, req, it.id, it.entry.Version)
+		change, gone, err := a.prune(ctx, req, it.id, it.entry.Version)
 		if err != nil {
 			refused = append(refused, failed(it.id, nil, "delete failed", err))
 			out.Remaining = append(out.Remaining, it.entry)
 			continue
 		}
-		out.Changes = append(out.Changes, Change{it.id, action})
+		out.Changes = append(out.Changes, change)
 		if gone != nil {
 			out.Deleted = append(out.Deleted, *gone)
 		}
@@ -98,9 +99,9 @@ func (a *Applier) Prune(ctx context.Context, req PruneRequest) (*Pruned, error) 
 }
 
 // prune deals with one entry. The Deletion is nil if nothing had to be deleted.
-func (a *Applier) prune(ctx context.Context, req PruneRequest, id ID, version string) (Action, *Deletion, error) {
+func (a *Applier) prune(ctx context.Context, req PruneRequest, id ID, version string) (Change, *Deletion, error) {
 	if id.Kind == "Namespace" && id.Group == "" && id.Name == a.OwnNamespace && a.OwnNamespace != "" {
-		return Skipped, nil, nil
+		return Change{id, Skipped}, nil, nil
 	}
 	res, err := a.Client.Mapper.Served(ctx, id.GroupKind(), version)
 	if meta.IsNoMatchError(err) {
@@ -109,27 +110,47 @@ func (a *Applier) prune(ctx context.Context, req PruneRequest, id ID, version st
 	}
 	if meta.IsNoMatchError(err) {
 		a.forget(req.Owner, id)
-		return Deleted, nil, nil
+		return Change{id, Deleted}, nil, nil
 	}
 	if err != nil {
-		return "", nil, err
+		return Change{}, nil, err
 	}
 	ref := kube.Ref{Resource: res, Namespace: id.Namespace, Name: id.Name}
 	if res.Namespaced && id.Namespace == "" {
-		return "", nil, fmt.Errorf("the inventory names it without a namespace, but %s is namespaced", res.Kind)
+		return Change{}, nil, fmt.Errorf("the inventory names it without a namespace, but %s is namespaced", res.Kind)
 	}
 	action, gone, err := a.remove(ctx, req, ref, id)
 	if literal := strings.ReplaceAll(id.Name, ":", "__"); err == nil && gone == nil && action == Deleted && literal != id.Name {
 		// The id does not tell a colon from two underscores. No object has the one name, so try the other.
 		ref.Name = literal
-		return a.remove(ctx, req, ref, ID{Namespace: id.Namespace, Name: literal, Group: id.Group, Kind: id.Kind})
+		other := id
+		other.Name = literal
+		if action, gone, err = a.remove(ctx, req, ref, other); gone != nil || action == Skipped {
+			id = other
+		}
 	}
-	return action, gone, err
+	return Change{id, action}, gone, err
 }
 
+// remove deletes one object if it is the owner's to delete.
 func (a *Applier) remove(ctx context.Context, req PruneRequest, ref kube.Ref, id ID) (Action, *Deletion, error) {
 	for try := 1; ; try++ {
 		live, err := a.Client.GetMetadata(ctx, ref)
+		if apierrors.IsNotFound(err) && plain404(err) && try < pruneTries {
+			// Nobody answers for the path. That proves absence only if the kind is no longer served; it may be served in
+			// another version, or a proxy may have lost its way.
+			res, lookup := a.Client.Mapper.ServedNow(ctx, ref.GroupKind(), ref.Version)
+			switch {
+			case meta.IsNoMatchError(lookup):
+			case lookup != nil:
+				return "", nil, lookup
+			case res.GroupVersionKind != ref.GroupVersionKind:
+				ref.Resource = res
+				continue
+			default:
+				return "", nil, err
+			}
+		}
 		if apierrors.IsNotFound(err) {
 			a.forget(req.Owner, id)
 			return Deleted, nil, nil
@@ -137,12 +158,11 @@ func (a *Applier) remove(ctx context.Context, req PruneRequest, ref kube.Ref, id
 		if err != nil {
 			return "", nil, err
 		}
+		a.forget(req.Owner, id)
 		if _, applied := req.Keep[live.UID]; applied || !a.mayDelete(req.Owner, live) {
-			a.forget(req.Owner, id)
 			return Skipped, nil, nil
 		}
 		gone := &Deletion{Ref: ref, ID: id, UID: live.UID}
-		a.forget(req.Owner, id)
 		if live.DeletionTimestamp != nil {
 			return Deleted, gone, nil
 		}
@@ -150,14 +170,26 @@ func (a *Applier) remove(ctx context.Context, req PruneRequest, ref kube.Ref, id
 		switch {
 		case err == nil:
 			return Deleted, gone, nil
-		case apierrors.IsNotFound(err):
+		case apierrors.IsNotFound(err) && !plain404(err):
 			return Deleted, nil, nil
-		case apierrors.IsConflict(err) && try < pruneTries:
+		case (apierrors.IsConflict(err) || apierrors.IsNotFound(err)) && try < pruneTries:
 			// Written or replaced since the look: look again, it may no longer be ours.
 		default:
 			return "", nil, err
 		}
 	}
+}
+
+// plain404 reports whether a 404 came without the name of an object: the path, not the object, was not found.
+func plain404(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return true
+	}
+	details := status.Status().Details
+	return details == nil || slices.ContainsFunc(details.Causes, func(c metav1.StatusCause) bool {
+		return c.Type == metav1.CauseTypeUnexpectedServerResponse
+	})
 }
 
 func (a *Applier) mayDelete(owner kube.Owner, live *metav1.PartialObjectMetadata) bool {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"sort"
@@ -131,7 +132,7 @@ func (p *player) perform(ctx context.Context, index int, s *Step) error {
 	case s.Delete != "":
 		return p.delete(ctx, s)
 	case s.Wait != "":
-		return p.wait(ctx, s)
+		return p.wait(ctx, index, s)
 	case s.Sleep != "":
 		d, err := time.ParseDuration(s.Sleep)
 		if err != nil {
@@ -267,7 +268,7 @@ func (p *player) delete(ctx context.Context, s *Step) error {
 	return client.Delete(ctx, name, metav1.DeleteOptions{PropagationPolicy: &background})
 }
 
-func (p *player) wait(ctx context.Context, s *Step) error {
+func (p *player) wait(ctx context.Context, index int, s *Step) error {
 	client, name, err := p.lab.target(s.Wait, p.r.Namespace)
 	if err != nil {
 		return err
@@ -278,11 +279,33 @@ func (p *player) wait(ctx context.Context, s *Step) error {
 	}
 	waiting, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err = await(waiting, client, name, until(s.Until))
+	err = await(waiting, client, name, until(p.expected(index, s)))
 	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
 		return &unmetError{fmt.Errorf("unmet after %s: %w", limit, err)}
 	}
 	return err
+}
+
+// expected is what a wait step waits for. An object may be unready for more than one reason on its way, e.g. while
+// its source has no artifact yet; the recorded wait ended with the one that the snapshot after it shows.
+func (p *player) expected(index int, s *Step) map[string]any {
+	if s.Until["ready"] != "False" || s.Until["reason"] != nil || index+1 >= len(p.r.Steps) {
+		return s.Until
+	}
+	kind, name, _ := strings.Cut(s.Wait, "/")
+	objects, _ := p.r.Observed[p.r.Steps[index+1].Snapshot]["objects"].([]any)
+	for _, o := range objects {
+		obj, _ := o.(map[string]any)
+		if obj["kind"] != kind || obj["name"] != name {
+			continue
+		}
+		if ready := condition(&unstructured.Unstructured{Object: obj}, "Ready"); ready["reason"] != nil {
+			until := maps.Clone(s.Until)
+			until["reason"] = ready["reason"]
+			return until
+		}
+	}
+	return s.Until
 }
 
 // request performs an HTTP step; the answer is part of what is compared.

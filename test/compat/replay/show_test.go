@@ -14,7 +14,7 @@ func TestNormaliser(t *testing.T) {
 		"NS": "apps", "GIT": "http://127.0.0.1:4000", "GIT_HOST": "127.0.0.1:4000", "STORE": "http://127.0.0.1:9", "REGISTRY": "127.0.0.1:5000",
 		"STORE_HOST": "127.0.0.1:9",
 	}
-	n := newNormaliser(vars, System{TempDir: "/home/x/tmp", StorageDir: "/home/x/storage"})
+	n := newNormaliser(vars, System{TempDir: "/srv/x/tmp", StorageDir: "/srv/x/storage"})
 	for _, tt := range []struct{ name, in, want string }{
 		{"url", "get http://127.0.0.1:4000/a.git", "get ${GIT}/a.git"},
 		{"host", "dial 127.0.0.1:4000", "dial ${GIT_HOST}"},
@@ -24,8 +24,8 @@ func TestNormaliser(t *testing.T) {
 		{"zero time", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"},
 		{"measured duration", "Reconciliation finished in 1m2.345s, next run in 10m0s", "Reconciliation finished in <duration>, next run in 10m0s"},
 		{"planned duration", "retrying in 5s", "retrying in 5s"},
-		{"its temporary folder", "stat /home/x/tmp/tree-123/deploy: no", "stat <dir>/deploy: no"},
-		{"its storage", "open /home/x/storage/a: no", "open <storage>/a: no"},
+		{"its temporary folder", "stat /srv/x/tmp/tree-123/deploy: no", "stat <dir>/deploy: no"},
+		{"its storage", "open /srv/x/storage/a: no", "open <storage>/a: no"},
 		{"temporary folder", "stat '/tmp/k-1': no", "stat '<dir>': no"},
 		{"connection", "read tcp 127.0.0.1:33->127.0.0.1:4000", "read tcp <conn>->${GIT_HOST}"},
 	} {
