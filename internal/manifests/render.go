@@ -195,13 +195,6 @@ func (r *renderer) definitions() error {
 			}
 			delete(l, "control-plane")
 			u.SetLabels(l)
-			// A schema may hold "${...}" in its texts, which a Kustomization with variables would take for one.
-			annotations := u.GetAnnotations()
-			if annotations == nil {
-				annotations = map[string]string{}
-			}
-			annotations["kustomize.toolkit.fluxcd.io/substitute"] = "disabled"
-			u.SetAnnotations(annotations)
 			r.objects = append(r.objects, u)
 		}
 	}

@@ -18,6 +18,26 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+func own(group string) rbacv1.PolicyRule {
+	return rbacv1.PolicyRule{APIGroups: []string{group}, Resources: []string{"*"}, Verbs: []string{"*"}}
+}
+
+func source() Component {
+	const group = "source.toolkit.fluxcd.io"
+	return Component{
+		Name: "source-controller", Group: group, CRDs: []string{"buckets." + group, "gitrepositories." + group},
+		Rules: []rbacv1.PolicyRule{own(group)}, Artifacts: true, Critical: true, GraceSeconds: 10, CPURequest: "50m",
+	}
+}
+
+func kustomize() Component {
+	const group = "kustomize.toolkit.fluxcd.io"
+	return Component{
+		Name: "kustomize-controller", Group: group, CRDs: []string{"kustomizations." + group},
+		Rules: []rbacv1.PolicyRule{own(group)}, Applies: true, Critical: true, GraceSeconds: 60, CPURequest: "100m",
+	}
+}
+
 // notification stands for a component this build does not have, so that its Services and flags are rendered too.
 func notification() Component {
 	return Component{
@@ -29,7 +49,7 @@ func notification() Component {
 
 func options(p Profile) Options {
 	return Options{
-		Namespace: "flux-system", Version: "v2.9.0", Registry: DefaultRegistry, Profile: p, Components: []Component{Source(), Kustomize()},
+		Namespace: "flux-system", Version: "v2.9.0", Registry: DefaultRegistry, Profile: p, Components: []Component{source(), kustomize()},
 		ClusterDomain: "cluster.local", LogLevel: "info", NetworkPolicy: true, WatchAllNamespaces: true,
 	}
 }
@@ -38,7 +58,7 @@ func options(p Profile) Options {
 func TestRender(t *testing.T) {
 	everything := options(Split)
 	everything.Namespace, everything.Registry, everything.Version = "gitops", "registry.example.com/mirror/", "v2.9.1-0.20260102+dirty"
-	everything.Components = []Component{Source(), Kustomize(), notification(), {
+	everything.Components = []Component{source(), kustomize(), notification(), {
 		Name: "source-watcher", Artifacts: true, Gates: map[string]string{"kustomize-controller": "ExternalArtifact"},
 	}}
 	everything.ImagePullSecret, everything.TolerationKeys = "pull", []string{"dedicated", "spot"}
@@ -118,7 +138,7 @@ func TestDefinitions(t *testing.T) {
 			}
 		}
 	}
-	if want := slices.Concat(Source().CRDs, Kustomize().CRDs); !cmp.Equal(want, crds) {
+	if want := slices.Concat(source().CRDs, kustomize().CRDs); !cmp.Equal(want, crds) {
 		t.Errorf("CRDs %v, want %v", crds, want)
 	}
 	first, rest := Stages(objects)
