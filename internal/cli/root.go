@@ -139,6 +139,10 @@ func unknown(root *cobra.Command, args []string) error {
 	if slices.Contains(args, "-h") || slices.Contains(args, "--help") {
 		return nil
 	}
+	// Shells ask for completions through commands that cobra adds while it runs.
+	if len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) {
+		return nil
+	}
 	// Otherwise the word after --version would be taken for its value.
 	root.InitDefaultVersionFlag()
 	cmd, rest, err := root.Find(args)
