@@ -83,7 +83,8 @@ func page(cmd *cobra.Command) string {
 	}
 	flags(&b, "Flags", cmd.NonInheritedFlags())
 	if cmd.HasParent() && cmd.Runnable() {
-		flags(&b, "Inherited flags", cmd.InheritedFlags())
+		flags(&b, "Inherited flags", below(cmd))
+		fmt.Fprintf(&b, "\nFlags of all commands: [%s](%s)\n", cmd.Root().CommandPath(), pageName(cmd.Root()))
 	}
 	var sub []string
 	for _, c := range cmd.Commands() {
@@ -98,6 +99,17 @@ func page(cmd *cobra.Command) string {
 		fmt.Fprintf(&b, "\nUp: [%s](%s)\n", cmd.Parent().CommandPath(), pageName(cmd.Parent()))
 	}
 	return b.String()
+}
+
+// below are the flags a command inherits from groups, without those of the root.
+func below(cmd *cobra.Command) *pflag.FlagSet {
+	out := pflag.NewFlagSet("", pflag.ContinueOnError)
+	cmd.InheritedFlags().VisitAll(func(f *pflag.Flag) {
+		if cmd.Root().PersistentFlags().Lookup(f.Name) == nil {
+			out.AddFlag(f)
+		}
+	})
+	return out
 }
 
 func flags(b *strings.Builder, title string, set *pflag.FlagSet) {

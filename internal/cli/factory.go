@@ -107,6 +107,7 @@ func (f *Factory) defaultNamespace() string {
 
 // resolve settles the namespace once the flags are known (cli 3).
 func (f *Factory) resolve(flags *pflag.FlagSet) error {
+	f.useEnvironment()
 	follow := f.followContext
 	if !flags.Changed("ns-follows-kube-context") && strings.EqualFold(f.Getenv("FLUX_NS_FOLLOWS_KUBE_CONTEXT"), "true") {
 		follow = true

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/seed-79636ae9/flux/internal/app"
 	"github.com/spf13/pflag"
 )
 
@@ -113,7 +115,8 @@ func Run(args []string) int {
 		return code
 	}
 	c.Kinds, c.Components = Kinds(), Components()
-	c.Extra = []func(*Factory) *cobra.Command{NewRun}
+	c.LogSources = []LogSourceFunc{LocalLogs(c.Clock)}
+	c.Extra = []func(*Factory) *cobra.Command{NewRun, NewUp, NewDown, NewStatus, NewEnvironment(app.Controllers(c.Version))}
 	return run(ctx, c, args[1:])
 }
 
@@ -134,6 +137,10 @@ func run(ctx context.Context, c Config, args []string) int {
 // unknown finds a misspelt word below a group command, for which cobra would print help and report success.
 func unknown(root *cobra.Command, args []string) error {
 	if slices.Contains(args, "-h") || slices.Contains(args, "--help") {
+		return nil
+	}
+	// Shells ask for completions through commands that cobra adds while it runs.
+	if len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) {
 		return nil
 	}
 	// Otherwise the word after --version would be taken for its value.

@@ -184,11 +184,12 @@ func (k *Kustomizer) succeed(w *work) error {
 	return w.run.Ready("Applied revision: %s", revision)
 }
 
-// finished sends the event that ends every run that was asked for or changed something (kustomization 100).
+// finished sends the event that ends every run that was asked for or changed something (kustomization 100). The
+// time is not rounded: two runs whose messages are equal would be one to the receiver (429).
 func (k *Kustomizer) finished(obj *kustomizev1.Kustomization, run *loop.Run, start time.Time) {
 	run.Event(event.Event{
 		Severity: event.Info, Reason: meta.ReconciliationSucceededReason,
-		Message:  fmt.Sprintf("Reconciliation finished in %s, next run in %s", k.Clock.Since(start).Round(time.Millisecond), obj.GetInterval()),
+		Message:  fmt.Sprintf("Reconciliation finished in %s, next run in %s", k.Clock.Since(start), obj.GetInterval()),
 		Metadata: map[string]string{"commit_status": "update"},
 	})
 }

@@ -54,10 +54,13 @@ type Options struct {
 	TolerationKeys []string
 }
 
-// Image is the image the options lead to. A version made from a commit may hold a "+", which tags may not.
+// Image is the image the options lead to.
 func (o Options) Image() string {
-	return strings.TrimSuffix(o.Registry, "/") + "/" + imageName + ":" + strings.ReplaceAll(o.Version, "+", "-")
+	return strings.TrimSuffix(o.Registry, "/") + "/" + imageName + ":" + o.tag()
 }
+
+// tag is the version in letters that tags and labels allow: one made from a commit may hold a "+".
+func (o Options) tag() string { return strings.ReplaceAll(o.Version, "+", "-") }
 
 // Render returns the objects of an installation in the order to apply them. Equal options give equal objects.
 func Render(o Options) ([]*unstructured.Unstructured, error) {
@@ -139,7 +142,7 @@ func prune(m map[string]any) {
 			delete(m, k)
 		case map[string]any:
 			prune(v)
-			if len(v) == 0 && (k == "resources" || k == "strategy" || k == "metadata") {
+			if len(v) == 0 && (k == "resources" || k == "strategy" || k == "metadata" || k == "spec") {
 				delete(m, k)
 			}
 		case []any:
@@ -157,7 +160,7 @@ func (r *renderer) labels(component string) map[string]string {
 	l := map[string]string{
 		"app.kubernetes.io/instance": r.Namespace,
 		"app.kubernetes.io/part-of":  "flux",
-		"app.kubernetes.io/version":  r.Version,
+		"app.kubernetes.io/version":  r.tag(),
 	}
 	if component != "" {
 		l["app.kubernetes.io/component"] = component

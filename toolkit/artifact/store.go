@@ -180,7 +180,8 @@ func (s *Store) publish(name Name, d *draft) error {
 		return errors.Join(err, s.blobs.remove(d.path))
 	}
 	for _, dir := range changed {
-		if err := syncDir(dir); err != nil {
+		// A directory that is gone was removed with its object meanwhile.
+		if err := syncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return explain("sync directory", dir, err)
 		}
 	}

@@ -83,12 +83,13 @@ type kindWatch struct {
 	objects map[objectKey]kept
 }
 
-// objectKey shares each namespace's and name's text between all maps and kinds that hold it.
-type objectKey struct{ namespace, name unique.Handle[string] }
-
-func keyOf(namespace, name string) objectKey {
-	return objectKey{unique.Make(namespace), unique.Make(name)}
+// objectKey shares each namespace's text between all objects in it; names are mostly of their own.
+type objectKey struct {
+	namespace unique.Handle[string]
+	name      string
 }
+
+func keyOf(namespace, name string) objectKey { return objectKey{unique.Make(namespace), name} }
 
 // NewManaged makes a Managed that watches nothing until Run and Track.
 func NewManaged(o ManagedOptions) *Managed {
@@ -372,7 +373,7 @@ func (m *Managed) replace(w *kindWatch, items []*observed, resourceVersion strin
 		}
 	}
 	for k := range gone {
-		if c, ok := m.record(w, k.namespace.Value(), k.name.Value(), nil); ok {
+		if c, ok := m.record(w, k.namespace.Value(), k.name, nil); ok {
 			changes = append(changes, c)
 		}
 	}

@@ -146,7 +146,7 @@ func (l *Lens) tree(path uint64, v any) uint64 {
 		}
 		return sum
 	case string:
-		return mix(path, l.text(v))
+		return mix(path, l.text(v)+0x73)
 	case bool:
 		if v {
 			return mix(path, 2)
@@ -155,7 +155,7 @@ func (l *Lens) tree(path uint64, v any) uint64 {
 	case int64:
 		return mix(path, uint64(v)+0x69)
 	case float64:
-		return mix(path, l.text(strconv.FormatFloat(v, 'g', -1, 64)))
+		return mix(path, l.text("number "+strconv.FormatFloat(v, 'g', -1, 64)))
 	case nil:
 		return mix(path, 5)
 	default:
@@ -163,7 +163,7 @@ func (l *Lens) tree(path uint64, v any) uint64 {
 		if err != nil {
 			return mix(path, 7)
 		}
-		return mix(path, l.text(string(data)))
+		return mix(path, l.text("json "+string(data)))
 	}
 }
 

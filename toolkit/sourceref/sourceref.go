@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -160,7 +159,7 @@ func RevisionChanged(before, after client.Object) bool {
 
 func artifactOf(obj client.Object) *meta.Artifact {
 	holder, ok := obj.(meta.ArtifactHolder)
-	if !ok || reflect.ValueOf(obj).IsNil() {
+	if !ok {
 		return nil
 	}
 	return holder.GetArtifact()

@@ -25,7 +25,11 @@ func (id ID) GroupKind() schema.GroupKind { return schema.GroupKind{Group: id.Gr
 // String is the form of status.inventory: <namespace>_<name>_<group>_<kind>, empty parts kept, colons of RBAC names as "__"
 // (wire 9, kustomization 78).
 func (id ID) String() string {
-	return id.Namespace + "_" + strings.ReplaceAll(id.Name, ":", "__") + "_" + id.Group + "_" + id.Kind
+	name := id.Name
+	if id.Group == rbacGroup {
+		name = strings.ReplaceAll(name, ":", "__")
+	}
+	return id.Namespace + "_" + name + "_" + id.Group + "_" + id.Kind
 }
 
 // Subject is the form of messages: Kind/namespace/name, or Kind/name.

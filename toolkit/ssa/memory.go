@@ -326,6 +326,10 @@ func (m *Memory) touched(owner kube.Owner, id ID, c kube.Change) (time.Duration,
 	} else if c.Before != nil && c.Before.UID != o.uid {
 		// The predecessor of what we created anew.
 		return 0, false
+	} else if c.Before != nil && id.Kind == "Job" && id.Group == "batch" && c.Before.Verdict.Status == kube.Current {
+		// A Job that is done is meant to go (ttlSecondsAfterFinished). Creating it anew at once would run it for ever; the
+		// next interval does, as a user of 2.9 expects.
+		return 0, false
 	}
 	return max(0, o.notBefore().Sub(m.o.Clock.Now())), true
 }

@@ -1,0 +1,93 @@
+# The commands of the repository. It needs Go, git and make; `make` alone lists what there is.
+
+# One set of build flags for everything, so that no command compiles again what another one has compiled. There is no
+# C code in the tree, and without cgo the binaries run on any Linux.
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath $(GOFLAGS)
+# The namespace of a developer's shell would find its way into the command reference.
+unexport FLUX_SYSTEM_NAMESPACE
+
+# Debug tables double the time to link; stack traces do not need them.
+LDFLAGS := -s -w
+TEST := go test -ldflags='$(LDFLAGS)'
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
+
+.PHONY: help
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: build cluster ## follow a Git repository on a cluster of its own, and show what happens
+	go run ./test/demo
+
+.PHONY: test
+test: build cluster ## run all tests: units, and those that need a cluster
+	cd cluster && $(TEST) -timeout 15m ./...
+	bin/flux-cluster exec --pods=none -- $(TEST) -timeout 30m ./...
+
+.PHONY: build
+build: ## build bin/flux
+	@echo "building bin/flux (the first time takes a few minutes)"
+	go build -ldflags='$(LDFLAGS)' -o bin/flux ./cmd/flux
+
+.PHONY: cluster
+cluster: bin/flux-cluster ## build bin/flux-cluster, the control plane for demo and tests
+
+bin/flux-cluster: $(shell find cluster -type f)
+	@echo "building bin/flux-cluster (the first time takes about six minutes on two cores)"
+	cd cluster && go build -ldflags='$(LDFLAGS)' -o ../bin/flux-cluster ./cmd/flux-cluster
+	@touch $@
+
+.PHONY: generate
+generate: ## write the CRDs, the copy functions and the command reference anew
+	go tool controller-gen object crd paths=./api/... output:crd:dir=api/crds
+	go run ./internal/gen
+	go run -ldflags='$(LDFLAGS)' ./cmd/flux docgen --path docs/cmd
+
+.PHONY: verify
+verify: check lint unit ## all that can be said in a minute without a cluster
+
+.PHONY: check
+check: format vet generated ## formatting, go vet, and whether generated files are up to date
+
+.PHONY: format
+format:
+	@unformatted=$$(gofmt -l $$(find . -name '*.go' -not -path './.*')); \
+	if [ -n "$$unformatted" ]; then echo "run gofmt -w on:" >&2; echo "$$unformatted" >&2; exit 1; fi
+
+.PHONY: vet
+vet:
+	go vet ./...
+	cd cluster && go vet ./...
+
+# Compares with what was there before, not with git: uncommitted work is no reason to fail.
+GENERATED := find api docs/cmd -name 'zz_generated*' -o -path '*/crds/*.yaml' -o -path 'docs/cmd/*.md'
+.PHONY: generated
+generated:
+	@before=$$($(GENERATED) | sort | xargs cksum) && $(MAKE) --no-print-directory generate && \
+	after=$$($(GENERATED) | sort | xargs cksum) && \
+	if [ "$$before" != "$$after" ]; then echo "generated files were stale: commit what make generate has just changed" >&2; exit 1; fi
+
+# Deprecated fields of kustomize are what users' repositories hold, so SA1019 would complain about our job.
+.PHONY: lint
+lint: ## staticcheck; some minutes the first time, seconds later
+	go run $(STATICCHECK) -checks=inherit,-SA1019 ./...
+	cd cluster && go run $(STATICCHECK) -checks=inherit,-SA1019 ./...
+
+.PHONY: unit
+unit: ## run the tests that need no cluster
+	$(TEST) -short ./...
+
+.PHONY: race
+race: ## run the same with the race detector; needs a C compiler
+	CGO_ENABLED=1 go test -race -short ./api/... ./toolkit/... ./internal/...
+
+.PHONY: vuln
+vuln: ## look for known vulnerabilities in what the binaries call; needs the Internet
+	go run $(GOVULNCHECK) ./...
+	cd cluster && go run $(GOVULNCHECK) ./...
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,162 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
+	"github.com/seed-79636ae9/flux/api/meta"
+	sourcev1 "github.com/seed-79636ae9/flux/api/source/v1"
+)
+
+// Sync says how far the cluster has followed the repository.
+type Sync struct {
+	// Ready is true when everything in Revision is applied and healthy.
+	Ready    bool   `json:"ready"`
+	Revision string `json:"revision,omitempty"`
+	Message  string `json:"message"`
+	// Suspended is true when the source or the Kustomization is.
+	Suspended bool `json:"suspended,omitempty"`
+}
+
+// verdict is what the status of the two objects says about one request.
+type verdict struct {
+	Sync
+	// failed is true for a failure, final for one that only another commit can mend.
+	failed, final bool
+}
+
+// judge reads the status of the source and the Kustomization after the request token; an empty token stands for whatever was last.
+func judge(source *sourcev1.GitRepository, applier *kustomizev1.Kustomization, token string) verdict {
+	v := verdict{Sync: Sync{Message: "waiting for the controllers", Suspended: source.Spec.Suspend || applier.Spec.Suspend}}
+	if v.Suspended {
+		v.Message = "suspended"
+	}
+	if artifact := source.Status.Artifact; artifact != nil {
+		v.Revision = artifact.Revision
+	}
+	if !v.read(source.Generation, source.Status.ObservedGeneration, source.Status.Conditions, token == "" || source.Status.LastHandledReconcileAt == token) {
+		return v
+	}
+	if !v.read(applier.Generation, applier.Status.ObservedGeneration, applier.Status.Conditions, token == "" || applier.Status.LastHandledReconcileAt == token) {
+		return v
+	}
+	if applier.Status.LastAppliedRevision != v.Revision {
+		v.Message = "applying " + v.Revision
+		return v
+	}
+	v.Ready = true
+	return v
+}
+
+// read takes in one object's conditions and returns true when it is ready.
+func (v *verdict) read(generation, observed int64, conditions []metav1.Condition, handled bool) bool {
+	ready := apimeta.FindStatusCondition(conditions, meta.ReadyCondition)
+	if ready == nil || !handled {
+		return false
+	}
+	v.Message = ready.Message
+	switch ready.Status {
+	case metav1.ConditionTrue:
+		return observed == generation
+	case metav1.ConditionFalse:
+		v.final = apimeta.IsStatusConditionTrue(conditions, meta.StalledCondition) || ready.Reason == meta.BuildFailedReason
+		v.failed = ready.Reason != meta.DependencyNotReadyReason && ready.Reason != meta.ProgressingReason && ready.Reason != meta.ArtifactFailedReason
+	}
+	return false
+}
+
+// errNotSynced is a failure of the repository, not of the environment.
+type errNotSynced struct{ message string }
+
+func (e *errNotSynced) Error() string { return e.message }
+
+// awaitSync returns when the request token is fulfilled. Failures that may pass are told to note, one by one as they change; it
+// returns *errNotSynced for one that does not.
+func (o *objects) awaitSync(ctx context.Context, token string, note func(string)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sources, appliers := make(chan *unstructured.Unstructured), make(chan *unstructured.Unstructured)
+	ended := make(chan error, 2)
+	forward := func(to chan<- *unstructured.Unstructured) func(*unstructured.Unstructured) (bool, error) {
+		return func(u *unstructured.Unstructured) (bool, error) {
+			select {
+			case to <- u:
+			case <-ctx.Done():
+			}
+			return false, nil
+		}
+	}
+	go func() { ended <- o.until(ctx, gitRepositories(), Namespace, Name, forward(sources)) }()
+	go func() { ended <- o.until(ctx, kustomizations(), Namespace, Name, forward(appliers)) }()
+	var source sourcev1.GitRepository
+	var applier kustomizev1.Kustomization
+	told := ""
+	for {
+		var err error
+		select {
+		case u := <-sources:
+			err = decode(u, &source)
+		case u := <-appliers:
+			err = decode(u, &applier)
+		case err = <-ended:
+		}
+		if err != nil {
+			return fmt.Errorf("wait for the first sync: %w", err)
+		}
+		v := judge(&source, &applier, token)
+		switch {
+		case v.Ready:
+			return nil
+		case v.failed && v.final:
+			return &errNotSynced{message: v.Message}
+		case v.failed && v.Message != told:
+			told = v.Message
+			note("not in sync yet: " + v.Message)
+		}
+	}
+}
+
+func decode[T any](u *unstructured.Unstructured, into *T) error {
+	var fresh T
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &fresh); err != nil {
+		return fmt.Errorf("decode %s %s: %w", u.GetKind(), u.GetName(), err)
+	}
+	*into = fresh
+	return nil
+}
+
+// syncTimeout bounds the question of status for the state of the sync.
+const syncTimeout = 3 * time.Second
+
+// readSync asks the cluster of a kubeconfig how far it is.
+func readSync(ctx context.Context, kubeconfig string) (Sync, error) {
+	o, err := connect(kubeconfig)
+	if err != nil {
+		return Sync{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
+	u, err := o.client.Resource(gitRepositories()).Namespace(Namespace).Get(ctx, Name, metav1.GetOptions{})
+	if err != nil {
+		return Sync{}, fmt.Errorf("read the source: %w", err)
+	}
+	var source sourcev1.GitRepository
+	if err := decode(u, &source); err != nil {
+		return Sync{}, err
+	}
+	if u, err = o.client.Resource(kustomizations()).Namespace(Namespace).Get(ctx, Name, metav1.GetOptions{}); err != nil {
+		return Sync{}, fmt.Errorf("read the Kustomization: %w", err)
+	}
+	var applier kustomizev1.Kustomization
+	if err := decode(u, &applier); err != nil {
+		return Sync{}, err
+	}
+	return judge(&source, &applier, "").Sync, nil
+}
