@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -162,6 +161,7 @@ type scene struct {
 	t      *testing.T
 	name   string
 	repo   *testkit.GitRepo
+	dir    string // of its manifests in the repository, with a slash at the end; empty for the root
 	owner  oracle.Owner
 	since  int64 // sequence number of the proxy at its beginning
 	latest string
@@ -192,14 +192,10 @@ func (s *scene) commit(objects ...*unstructured.Unstructured) string {
 	s.t.Helper()
 	files := map[string]*testkit.GitFile{}
 	for _, o := range s.want {
-		files[fileOf(o)] = nil
+		files[s.dir+fileOf(o)] = nil
 	}
 	for _, o := range objects {
-		b, err := o.MarshalJSON()
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		files[fileOf(o)] = &testkit.GitFile{Content: string(b)}
+		files[s.dir+fileOf(o)] = &testkit.GitFile{Content: string(encode(s.t, o))}
 	}
 	s.latest = s.push(files)
 	s.want = objects
@@ -466,7 +462,7 @@ func (s *scene) orphans() {
 // collateral is O2 on all deletes since the scene began.
 func (s *scene) collateral() {
 	s.t.Helper()
-	for _, wrong := range s.witness.Collateral(s.law, s.proxy.Requests(0)) {
+	for _, wrong := range s.witness.Collateral(s.law, s.proxy.Requests(0), s.since) {
 		s.t.Error(wrong)
 	}
 }
@@ -585,14 +581,4 @@ func pick(all map[string]*unstructured.Unstructured, names string) []*unstructur
 		out = append(out, all[name])
 	}
 	return out
-}
-
-// refuse is a rule that answers every match with a status code.
-func refuse(m apiproxy.Match, code int) *apiproxy.Rule {
-	return &apiproxy.Rule{Match: m, Times: -1, Fault: apiproxy.Fault{Status: code}}
-}
-
-// codes are the ways in which an API server fails without saying that something is gone.
-func codes() []int {
-	return []int{http.StatusInternalServerError, http.StatusForbidden, http.StatusServiceUnavailable, http.StatusGatewayTimeout}
 }

@@ -244,11 +244,7 @@ func (r *rig) play(t *testing.T, sc script, m mode, n int) (reached bool) {
 	s := r.newScene(t)
 	reached = true
 	// Whatever became of the scene, the next one starts without it.
-	defer func() {
-		if t.Failed() {
-			s.abandon()
-		}
-	}()
+	defer s.abandonFailed()
 	sc.prepare(s)
 	v := &victim{scene: s, dead: make(chan struct{})}
 	s.proxy.Add(v.rule(sc, m, n))

@@ -141,19 +141,23 @@ type Law struct {
 	Recreated map[string]bool
 }
 
-// Collateral is O2: it returns the deletes that should not have been. Each must name an object that
+// Collateral is O2: of the requests, which are all that the process ever made, it returns the deletes
+// after the sequence number since that should not have been. Each must name an object that
 // was in its owner's inventory, is absent from the set desired at the time, carries the owner's
 // labels, and is the very one that was applied, by its UID, which the request insists on.
-func (w *Witness) Collateral(law Law, requests []apiproxy.Request) []string {
+func (w *Witness) Collateral(law Law, requests []apiproxy.Request, since int64) []string {
 	applied := appliedUIDs(requests)
 	var wrong []string
 	for _, d := range w.Deletes() {
+		if d.Request.Seq <= since {
+			continue
+		}
 		for _, reason := range d.wrongs(law, applied) {
 			wrong = append(wrong, fmt.Sprintf("O2: request %d, %s: %s", d.Request.Seq, d.Request.String(), reason))
 		}
 	}
 	for i := range requests {
-		if requests[i].Verb == "deletecollection" {
+		if requests[i].Verb == "deletecollection" && requests[i].Seq > since {
 			wrong = append(wrong, fmt.Sprintf("O2: request %d, %s: a whole collection", requests[i].Seq, requests[i].String()))
 		}
 	}
