@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/cache"
@@ -40,6 +41,8 @@ type pack struct {
 	objects []packed
 	index   map[plumbing.Hash]int32
 	cache   *cache.BufferLRU // contents of objects that deltas build on, by index
+
+	inflaters sync.Pool
 }
 
 // packed is an object in a pack. The kind and size of a delta are those of the
@@ -280,15 +283,35 @@ func (p *pack) open(h plumbing.Hash) (io.ReadCloser, error) {
 
 // inflate returns the stored bytes of an object: its content, or its delta.
 func (p *pack) inflate(o packed) (io.ReadCloser, error) {
-	in := bufio.NewReader(io.NewSectionReader(p.file, o.offset, math.MaxInt64-o.offset))
-	if err := skipHeader(in); err != nil {
+	f, ok := p.inflaters.Get().(*inflater)
+	if !ok {
+		f = &inflater{in: bufio.NewReader(nil)}
+	}
+	f.in.Reset(io.NewSectionReader(p.file, o.offset, math.MaxInt64-o.offset))
+	if err := f.start(); err != nil {
 		return nil, fmt.Errorf("read the pack: %w", err)
 	}
-	z, err := zlib.NewReader(in)
-	if err != nil {
-		return nil, fmt.Errorf("read the pack: %w", err)
+	return readCloser{f.z, func() error {
+		p.inflaters.Put(f)
+		return nil
+	}}, nil
+}
+
+// inflater is reused: it is far larger than most objects.
+type inflater struct {
+	in *bufio.Reader
+	z  io.ReadCloser
+}
+
+func (f *inflater) start() (err error) {
+	if err := skipHeader(f.in); err != nil {
+		return err
 	}
-	return z, nil
+	if f.z == nil {
+		f.z, err = zlib.NewReader(f.in)
+		return err
+	}
+	return f.z.(zlib.Resetter).Reset(f.in, nil)
 }
 
 // skipHeader moves to the compressed bytes of an object: past its type and
