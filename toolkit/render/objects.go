@@ -8,7 +8,9 @@ import (
 	"time"
 
 	yamlv2 "go.yaml.in/yaml/v2"
+	yamlv3 "go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/kustomize/api/resource"
 	"sigs.k8s.io/yaml"
 )
@@ -19,6 +21,17 @@ const kustomizeGroup = "kustomize.config.k8s.io/"
 // toObject decodes a resource into what JSON would make of it, without the detour over its text. The result is not
 // exact when it holds an integer that an object cannot: then only the text of the resource has all digits.
 func toObject(r *resource.Resource) (obj *unstructured.Unstructured, exact bool, err error) {
+	if !plain(r.YNode()) {
+		j, err := r.MarshalJSON()
+		if err != nil {
+			return nil, false, err
+		}
+		var m map[string]any
+		if err := json.Unmarshal(j, &m); err != nil {
+			return nil, false, err
+		}
+		return &unstructured.Unstructured{Object: m}, false, nil
+	}
 	var m map[string]any
 	if err := r.YNode().Decode(&m); err != nil {
 		return nil, false, err
@@ -32,8 +45,36 @@ func toObject(r *resource.Resource) (obj *unstructured.Unstructured, exact bool,
 
 var errNotFinite = errors.New("a number is infinite or not a number")
 
+// plain reports whether all keys are short words, nothing is folded and no empty value stands between brackets. YAML
+// writes others in ways that change them, or the value, on their way through text.
+func plain(n *yamlv3.Node) bool {
+	if n.Style&yamlv3.FoldedStyle != 0 {
+		return false
+	}
+	for i, c := range n.Content {
+		if n.Style&yamlv3.FlowStyle != 0 && c.Kind == yamlv3.ScalarNode && c.Value == "" {
+			return false
+		}
+		if n.Kind == yamlv3.MappingNode && i%2 == 0 {
+			if c.Kind != yamlv3.ScalarNode || !plainKey(c.Value) || c.ShortTag() != "!!str" {
+				return false
+			}
+		}
+		if !plain(c) {
+			return false
+		}
+	}
+	return true
+}
+
+func plainKey(key string) bool {
+	return len(key) > 0 && len(key) < 100 && !strings.ContainsFunc(key, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_-./", r)
+	})
+}
+
 // maxExact bounds the floating point numbers taken for integers: JSON writes those without a fraction.
-const maxExact = 1 << 62
+const maxExact = 1 << 53
 
 // converter makes the types of a decoded YAML value those of a decoded JSON value, in place.
 type converter struct{ exact bool }
