@@ -366,8 +366,11 @@ func recreatedByOthers(s *scene) {
 		s.remove(all["a"])
 		s.create(all["a"].DeepCopy())
 		s.commit(all["b"])
+		// At the old revision it would take the object over again, as it must.
+		s.suspend(s.ks(), true)
 	})
 	s.awaitArtifact(s.latest)
+	s.suspend(s.ks(), false)
 	s.awaitApplied(s.latest)
 	s.present(all["a"])
 	s.verify()

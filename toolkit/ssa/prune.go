@@ -100,7 +100,7 @@ func (a *Applier) Prune(ctx context.Context, req PruneRequest) (*Pruned, error) 
 
 // prune deals with one entry. The Deletion is nil if nothing had to be deleted.
 func (a *Applier) prune(ctx context.Context, req PruneRequest, id ID, version string) (Change, *Deletion, error) {
-	if id.Kind == "Namespace" && id.Group == "" && id.Name == a.OwnNamespace && a.OwnNamespace != "" {
+	if a.isGround(req.Owner, id) {
 		return Change{id, Skipped}, nil, nil
 	}
 	res, err := a.Client.Mapper.Served(ctx, id.GroupKind(), version)
@@ -130,6 +130,13 @@ func (a *Applier) prune(ctx context.Context, req PruneRequest, id ID, version st
 		}
 	}
 	return Change{id, action}, gone, err
+}
+
+// isGround reports whether an id is a namespace that must outlive what is in it: the process's own, and the owner's, which would
+// take the owner along. An owner comes to hold its own namespace by a targetNamespace, which renames Namespace objects
+// (reliability 141).
+func (a *Applier) isGround(owner kube.Owner, id ID) bool {
+	return id.Kind == "Namespace" && id.Group == "" && id.Name != "" && (id.Name == a.OwnNamespace || id.Name == owner.Namespace)
 }
 
 // remove deletes one object if it is the owner's to delete.

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
@@ -247,23 +248,30 @@ func sortedKeys(m map[string]any) []string {
 	return keys
 }
 
-// Orphans is O3: the ids of live objects that carry the owner's labels and are not in its inventory.
-// Objects that are being deleted do not count. It looks at the given resources; nil means all that
-// the API server lists.
+// Orphans is O3: the ids of live objects that carry the owner's labels and are not in its inventory,
+// under any of the ids that an object may have: some kinds are served by two groups. Objects that are
+// being deleted do not count. It looks at the given resources; nil means all that the API server lists.
 func (j *Judge) Orphans(ctx context.Context, owner Owner, resources []schema.GroupVersionResource) ([]string, error) {
 	known, err := j.Inventory(ctx, owner)
 	if err != nil {
 		return nil, err
 	}
-	live, err := j.Labelled(ctx, owner, resources)
+	live, err := j.labelled(ctx, owner, resources)
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(live, func(id string) bool { return slices.Contains(known, id) }), nil
+	var orphans []string
+	for _, ids := range live {
+		if !slices.ContainsFunc(ids, func(id string) bool { return slices.Contains(known, id) }) {
+			orphans = append(orphans, ids...)
+		}
+	}
+	slices.Sort(orphans)
+	return orphans, nil
 }
 
-// Labelled returns the ids of live objects that carry the owner's labels and are not being deleted.
-func (j *Judge) Labelled(ctx context.Context, owner Owner, resources []schema.GroupVersionResource) ([]string, error) {
+// labelled returns the ids of live objects that carry the owner's labels and are not being deleted.
+func (j *Judge) labelled(ctx context.Context, owner Owner, resources []schema.GroupVersionResource) (map[types.UID][]string, error) {
 	if resources == nil {
 		var err error
 		if resources, err = j.listable(); err != nil {
@@ -271,7 +279,7 @@ func (j *Judge) Labelled(ctx context.Context, owner Owner, resources []schema.Gr
 		}
 	}
 	selector := labels.Set{j.kind.Group + "/namespace": owner.Namespace, j.kind.Group + "/name": owner.Name}.String()
-	var ids []string
+	ids := map[types.UID][]string{}
 	for _, gvr := range resources {
 		list, err := j.metadata.Resource(gvr).List(ctx, metav1.ListOptions{LabelSelector: selector})
 		if apierrors.IsNotFound(err) {
@@ -289,11 +297,10 @@ func (j *Judge) Labelled(ctx context.Context, owner Owner, resources []schema.Gr
 			if err != nil {
 				return nil, err
 			}
-			ids = append(ids, ID(o, gvk))
+			ids[o.UID] = append(ids[o.UID], ID(o, gvk))
 		}
 	}
-	slices.Sort(ids)
-	return slices.Compact(ids), nil
+	return ids, nil
 }
 
 // kindOf names the kind of a resource; lists of metadata do not.
@@ -329,15 +336,16 @@ func (j *Judge) listable() ([]schema.GroupVersionResource, error) {
 	return out, nil
 }
 
-// Touched returns the resources of the managed objects that requests wrote: what a controller has
-// labelled can only be among them, so that Orphans need not list every kind there is.
+// Touched returns the resources of the managed objects that requests wrote or thought of writing:
+// what a controller has labelled can only be among them, so that Orphans need not list every kind
+// there is.
 func (j *Judge) Touched(requests []apiproxy.Request) []schema.GroupVersionResource {
 	seen := map[schema.GroupVersionResource]bool{}
 	out := []schema.GroupVersionResource{}
 	for i := range requests {
 		r := &requests[i]
 		gvr := schema.GroupVersionResource{Group: r.Group, Version: r.Version, Resource: r.Resource}
-		if j.Managed(r) && !seen[gvr] {
+		if (r.Verb == "apply" || j.Managed(r)) && !seen[gvr] {
 			seen[gvr] = true
 			out = append(out, gvr)
 		}
