@@ -15,6 +15,7 @@ import (
 	"github.com/seed-79636ae9/flux/toolkit/git"
 	"github.com/seed-79636ae9/flux/toolkit/secret"
 )
+
 func app(t testing.TB, server *testkit.GitServer) *testkit.GitRepo {
 	t.Helper()
 	repo := must(server.Repo("app"))

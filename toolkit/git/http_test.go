@@ -17,6 +17,7 @@ import (
 	"github.com/seed-79636ae9/flux/toolkit/git"
 	"github.com/seed-79636ae9/flux/toolkit/secret"
 )
+
 func TestTLS(t *testing.T) {
 	authority, other := must(testkit.NewCA()), must(testkit.NewCA())
 	server := must(testkit.NewGitServer(t.TempDir(), must(authority.ServerTLS())))
