@@ -241,7 +241,7 @@ func TestRedact(t *testing.T) {
 		{"https://u:a@b@host/x", nil, "https://host/x"},
 		{"the server said hunter22!", []string{"hunter22"}, "the server said ***!"},
 		{"?q=a%2Fb%3Dcd", []string{"a/b=cd"}, "?q=***"},
-		{"abcdef abc", []string{"abc", "abcd", "abcdef"}, "*** abc"},
+		{"abcdefgh abcdef ab", []string{"abcdef", "abcdefgh", "ab"}, "*** *** ab"},
 		{"a value of no length", []string{""}, "a value of no length"},
 		{"no url :// here", nil, "no url :// here"},
 		{"", nil, ""},
