@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -35,7 +36,7 @@ type bench struct {
 	ctx    context.Context
 	dir    string
 	plane  *testkit.ControlPlane
-	client client.WithWatch
+	client client.Client
 	git    *testkit.GitServer
 	sut    *testkit.SUT
 }
@@ -80,7 +81,7 @@ func run(ctx context.Context, names []string) error {
 			return err
 		}
 	}
-	if b.client, err = client.NewWithWatch(b.plane.Config, client.Options{Scheme: s}); err != nil {
+	if b.client, err = client.New(b.plane.Config, client.Options{Scheme: s}); err != nil {
 		return err
 	}
 	if b.git, err = testkit.NewGitServer(filepath.Join(dir, "git"), nil); err != nil {
@@ -150,31 +151,36 @@ func commit(repo *testkit.GitRepo, files map[string]string) error {
 	return err
 }
 
-// await watches until count objects of the list satisfy the condition.
+// pause between looks; a look is answered from the API server's cache and costs it little.
+const pause = 100 * time.Millisecond
+
+// await looks until count objects of the list satisfy the condition.
 func (b *bench) await(limit time.Duration, list client.ObjectList, ns string, ok func(client.Object) bool, count int) error {
-	ctx, cancel := context.WithTimeout(b.ctx, limit)
-	defer cancel()
-	w, err := b.client.Watch(ctx, list, client.InNamespace(ns))
-	if err != nil {
-		return err
-	}
-	defer w.Stop()
-	done := map[string]bool{}
-	for e := range w.ResultChan() {
-		o, is := e.Object.(client.Object)
-		if !is {
-			continue
+	deadline := time.Now().Add(limit)
+	for {
+		err := b.client.List(b.ctx, list, client.InNamespace(ns), &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: "0"}})
+		if err != nil {
+			return err
 		}
-		if ok(o) {
-			done[o.GetName()] = true
-		} else {
-			delete(done, o.GetName())
-		}
-		if len(done) >= count {
+		done := 0
+		err = apimeta.EachListItem(list, func(o runtime.Object) error {
+			if ok(o.(client.Object)) {
+				done++
+			}
 			return nil
+		})
+		if err != nil || done >= count {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("only %d of %d after %s", done, count, limit)
+		}
+		select {
+		case <-time.After(pause):
+		case <-b.ctx.Done():
+			return b.ctx.Err()
 		}
 	}
-	return fmt.Errorf("only %d of %d after %s", len(done), count, limit)
 }
 
 func ready(o client.Object) bool {
