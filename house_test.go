@@ -57,11 +57,6 @@ type exception struct{ rule, file, reason string }
 func exceptions() []exception {
 	return []exception{
 		{"no sleeps", "toolkit/artifact/lock.go", "another process holds the lock, and flock tells nobody when it lets go"},
-<<<<<<< HEAD
-		{"no sleeps", "toolkit/artifact/store_test.go", "only the clock of the kernel makes a server's write deadline pass"},
-=======
-		{"no sleeps", "internal/testkit/apiproxy/proxy_test.go", "the proxy counts requests and tells nobody"},
->>>>>>> ssa
 		{"no changing package variables", "cluster/internal/release/release.go", "Kubernetes keeps its version in variables, which the linker usually sets"},
 		{"kinds stay in their folders", "toolkit/ssa/normalise.go", "kustomize's own file format has a kind of this name, and it is no object of a cluster"},
 	}
