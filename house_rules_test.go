@@ -63,6 +63,8 @@ func TestRules(t *testing.T) {
 
 		{"no sleeps", "internal/app/x_test.go", `import "time"; func f() { time.Sleep(1) }`, "sleeps"},
 		{"no sleeps", "internal/app/x_test.go", `import ("time"; _ "testing/synctest"); func f() { time.Sleep(1) }`, ""},
+		{"no sleeps", "internal/app/x_test.go", `import "time"; func f() { for { time.Sleep(1) } }`, ""},
+		{"no sleeps", "internal/app/x.go", `import "time"; func f() { for { time.Sleep(1) } }`, "sleeps"},
 		{"exit only in main", "internal/app/x.go", `import "os"; func f() { os.Exit(1) }`, "ends the process"},
 		{"exit only in main", "internal/app/x_test.go", `import "log"; func f() { log.Fatal(1) }`, "ends the process"},
 		{"exit only in main", "cmd/flux/main.go", `import "os"; func f() { os.Exit(1) }`, ""},

@@ -59,10 +59,13 @@ type Factory struct {
 	qps           float32
 	burst         int
 	namespace     string
+	// home is where the controllers live unless told otherwise.
+	home string
 }
 
 func newFactory(c Config) *Factory {
 	f := &Factory{Config: c}
+	f.home = f.defaultNamespace()
 	f.kube = genericclioptions.NewConfigFlags(true)
 	f.kube.Timeout, f.kube.ProxyURL, f.kube.Namespace = nil, nil, nil
 	f.kube.WithWrapConfigFn(func(c *rest.Config) *rest.Config {
@@ -83,7 +86,7 @@ func (f *Factory) addFlags(root *pflag.FlagSet) {
 	kube.Lookup("cache-dir").DefValue = "$HOME/.kube/cache"
 	root.AddFlagSet(kube)
 
-	root.StringVarP(&f.namespace, "namespace", "n", f.defaultNamespace(), "If present, the namespace scope for this CLI request")
+	root.StringVarP(&f.namespace, "namespace", "n", f.home, "If present, the namespace scope for this CLI request")
 	root.BoolVar(&f.followContext, "ns-follows-kube-context", false,
 		"When true, default namespace will match the kubeconfig context namespace. Overrides FLUX_SYSTEM_NAMESPACE. Defaults to the value of FLUX_NS_FOLLOWS_KUBE_CONTEXT")
 	root.DurationVar(&f.timeout, "timeout", 5*time.Minute, "timeout for this operation")

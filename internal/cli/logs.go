@@ -56,7 +56,7 @@ func newLogs(f *Factory) *cobra.Command {
 	flags.BoolVarP(&o.follow, "follow", "f", false, "specifies if the logs should be streamed")
 	flags.Int64Var(&o.tail, "tail", -1, "lines of recent log file to display")
 	flags.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "displays logs for objects across all namespaces")
-	flags.StringVar(&o.fluxNamespace, "flux-namespace", f.defaultNamespace(), "the namespace where the Flux components are running")
+	flags.StringVar(&o.fluxNamespace, "flux-namespace", f.home, "the namespace where the Flux components are running")
 	flags.DurationVar(&o.since, "since", 0, "Only return logs newer than a relative duration like 5s, 2m, or 3h. Defaults to all logs. Only one of since-time / since may be used.")
 	flags.StringVar(&o.sinceTime, "since-time", "", "Only return logs after a specific date (RFC3339). Defaults to all logs. Only one of since-time / since may be used.")
 	return cmd

@@ -72,6 +72,18 @@ func TestLogFile(t *testing.T) {
 	}
 }
 
+// armedClock tells when somebody begins to wait for it.
+type armedClock struct {
+	*clocktesting.FakeClock
+	armed chan struct{}
+}
+
+func (c armedClock) NewTicker(d time.Duration) clock.Ticker {
+	t := c.FakeClock.NewTicker(d)
+	c.armed <- struct{}{}
+	return t
+}
+
 func TestLogFileFollow(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "flux.log")
 	write := func(flag int, text string) {
@@ -86,18 +98,16 @@ func TestLogFileFollow(t *testing.T) {
 		}
 	}
 	write(0, "one\nhalf")
-	fake := clocktesting.NewFakeClock(now())
+	fake, armed := clocktesting.NewFakeClock(now()), make(chan struct{}, 1)
 	sink := newLineSink()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
-		done <- LogFile{Path: path, Clock: fake}.Lines(ctx, LogOptions{Follow: true, Tail: -1}, sink.see)
+		done <- LogFile{Path: path, Clock: armedClock{fake, armed}}.Lines(ctx, LogOptions{Follow: true, Tail: -1}, sink.see)
 	}()
 	sink.wait(1)
 	write(os.O_APPEND, " a line\ntwo\n")
-	for !fake.HasWaiters() {
-		time.Sleep(time.Millisecond)
-	}
+	<-armed
 	fake.Step(followInterval)
 	sink.wait(2)
 	// A restarted environment begins its log anew.

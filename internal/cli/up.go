@@ -78,7 +78,7 @@ func (o *upOptions) run(ctx context.Context) error {
 		return nil
 	case errors.As(err, &sync):
 		o.exportLine(state)
-		return hinted(err, "flux events --kubeconfig %s", state.Kubeconfig)
+		return hinted(fmt.Errorf("%w; the environment stays up and tries again", err), "flux status")
 	case err != nil:
 		return err
 	}

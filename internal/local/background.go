@@ -323,7 +323,7 @@ func (e *environment) sync(ctx context.Context) {
 	}
 	began := time.Now()
 	if err == nil {
-		err = e.objects.Load().awaitSync(ctx, token, func(text string) { e.news.tell(Progress{Warning: text}) })
+		err = e.objects.Load().awaitSync(ctx, token)
 	}
 	switch {
 	case ctx.Err() != nil:

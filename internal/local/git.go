@@ -56,8 +56,10 @@ func recent(version string) bool {
 	return errors.Join(err1, err2) == nil && (major > 2 || major == 2 && minor >= 28)
 }
 
-// asUser is a git that reads the user's configuration.
-func (g *git) asUser() *git { return &git{program: g.program, env: []string{"GIT_TERMINAL_PROMPT=0"}} }
+// asUser is a git that reads the user's configuration, and leaves the index of a working tree alone.
+func (g *git) asUser() *git {
+	return &git{program: g.program, env: []string{"GIT_TERMINAL_PROMPT=0", "GIT_OPTIONAL_LOCKS=0"}}
+}
 
 // with is a git with more environment.
 func (g *git) with(env ...string) *git {

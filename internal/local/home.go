@@ -71,8 +71,6 @@ type marker struct {
 type home struct {
 	dir  string
 	mark marker
-	// kept is true when an earlier life has left its data on purpose.
-	kept bool
 	file *os.File
 }
 
@@ -81,10 +79,19 @@ func isHome(dir string) bool {
 	return err == nil
 }
 
-// openHome creates or takes over dir and locks it. Data of an earlier life that was kept stays; what a killed one left goes, once
-// settle has made sure that none of its processes is left. It returns *ErrNotOurs, *ErrRunning or *ErrNoSpace where the choice of
+// claim is what is asked of a data directory.
+type claim struct {
+	keep bool
+	// need is how much room there must be, in bytes.
+	need uint64
+	// settle makes sure that no process of an earlier life is left.
+	settle func() error
+}
+
+// openHome creates or takes over dir and locks it. Data of an earlier life that was kept stays; what a killed one left goes, once its
+// processes are gone. It returns *ErrNotOurs, *ErrRunning or *ErrNoSpace where the choice of
 // directory is at fault; then nothing in it has been changed.
-func openHome(dir string, keep bool, settle func() error) (*home, error) {
+func openHome(dir string, c claim) (*home, error) {
 	made, err := prepare(dir)
 	if err != nil {
 		return nil, err
@@ -92,7 +99,7 @@ func openHome(dir string, keep bool, settle func() error) (*home, error) {
 	file, err := lock(dir)
 	if err == nil {
 		h := &home{dir: dir, file: file}
-		if err = h.claim(made, keep, settle); err == nil {
+		if err = h.take(made, c); err == nil {
 			return h, nil
 		}
 		_ = file.Close()
@@ -150,7 +157,7 @@ func lock(dir string) (*os.File, error) {
 	}
 }
 
-func (h *home) claim(made, keep bool, settle func() error) error {
+func (h *home) take(made bool, c claim) error {
 	old, err := readMarker(h.file)
 	fresh := errors.Is(err, errNoMarker)
 	switch {
@@ -160,20 +167,19 @@ func (h *home) claim(made, keep bool, settle func() error) error {
 	case old.Format != format:
 		return fmt.Errorf("%s was written in format %d by another version of flux, this one knows format %d: choose another directory with --dir", h.dir, old.Format, format)
 	}
-	if err := h.checkSpace(); err != nil {
+	if err := h.checkSpace(c.need); err != nil {
 		if fresh {
 			_ = os.Remove(h.file.Name())
 		}
 		return err
 	}
 	if !fresh {
-		if err := settle(); err != nil {
+		if err := c.settle(); err != nil {
 			return err
 		}
 	}
-	h.kept = old.Keep
-	h.mark = marker{Format: format, PID: os.Getpid(), Keep: keep || old.Keep, MadeDir: made || old.MadeDir}
-	if !h.kept {
+	h.mark = marker{Format: format, PID: os.Getpid(), Keep: c.keep || old.Keep, MadeDir: made || old.MadeDir}
+	if !old.Keep {
 		if err := h.clear(); err != nil {
 			return err
 		}
@@ -181,13 +187,13 @@ func (h *home) claim(made, keep bool, settle func() error) error {
 	return h.writeMarker()
 }
 
-func (h *home) checkSpace() error {
+func (h *home) checkSpace(need uint64) error {
 	free, err := freeBytes(h.dir)
 	if err != nil {
 		return fmt.Errorf("ask for the free space of %s: %w", h.dir, err)
 	}
-	if free < needBytes {
-		return &ErrNoSpace{Dir: h.dir, Free: free, Need: needBytes}
+	if free < need {
+		return &ErrNoSpace{Dir: h.dir, Free: free, Need: need}
 	}
 	return nil
 }

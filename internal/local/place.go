@@ -104,7 +104,29 @@ func (p Places) choose(o Options) (string, error) {
 	if o.Data != "" {
 		return filepath.Abs(o.Data)
 	}
-	return p.of(o.Directory)
+	place, err := p.of(o.Directory)
+	if err != nil {
+		return "", err
+	}
+	if data, err := filepath.EvalSymlinks(place); err == nil {
+		return data, nil
+	}
+	return place, nil
+}
+
+// check refuses data for a directory that has an environment elsewhere.
+func (p Places) check(directory, data string) error {
+	if p.Root == "" {
+		return nil
+	}
+	place, err := p.of(directory)
+	if err != nil {
+		return err
+	}
+	if old, err := filepath.EvalSymlinks(place); err == nil && old != data && isHome(old) {
+		return fmt.Errorf("%s has an environment in %s already: remove it with `flux down --delete` first", directory, old)
+	}
+	return nil
 }
 
 // link makes Find find data by directory.
@@ -116,8 +138,8 @@ func (p Places) link(directory, data string) error {
 	if err != nil || place == data {
 		return err
 	}
-	if old, err := filepath.EvalSymlinks(place); err == nil && old != data && isHome(old) {
-		return fmt.Errorf("%s has an environment in %s already: remove it with `flux down --delete` first", directory, old)
+	if old, err := os.Readlink(place); err == nil && old == data {
+		return nil
 	}
 	if err := os.MkdirAll(p.Root, 0o700); err != nil {
 		return fmt.Errorf("remember the data directory: %w", err)

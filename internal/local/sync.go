@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -28,8 +29,8 @@ type Sync struct {
 // verdict is what the status of the two objects says about one request.
 type verdict struct {
 	Sync
-	// failed is true for a failure, final for one that only another commit can mend.
-	failed, final bool
+	// failed tells a failure from work in progress.
+	failed bool
 }
 
 // judge reads the status of the source and the Kustomization after the request token; an empty token stands for whatever was last.
@@ -66,20 +67,14 @@ func (v *verdict) read(generation, observed int64, conditions []metav1.Condition
 	case metav1.ConditionTrue:
 		return observed == generation
 	case metav1.ConditionFalse:
-		v.final = apimeta.IsStatusConditionTrue(conditions, meta.StalledCondition) || ready.Reason == meta.BuildFailedReason
 		v.failed = ready.Reason != meta.DependencyNotReadyReason && ready.Reason != meta.ProgressingReason && ready.Reason != meta.ArtifactFailedReason
 	}
 	return false
 }
 
-// errNotSynced is a failure of the repository, not of the environment.
-type errNotSynced struct{ message string }
-
-func (e *errNotSynced) Error() string { return e.message }
-
-// awaitSync returns when the request token is fulfilled. Failures that may pass are told to note, one by one as they change; it
-// returns *errNotSynced for one that does not.
-func (o *objects) awaitSync(ctx context.Context, token string, note func(string)) error {
+// awaitSync returns when the request token is fulfilled, or at the first failure: the controllers go on trying, but whoever waits
+// wants to know.
+func (o *objects) awaitSync(ctx context.Context, token string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	sources, appliers := make(chan *unstructured.Unstructured), make(chan *unstructured.Unstructured)
@@ -97,7 +92,6 @@ func (o *objects) awaitSync(ctx context.Context, token string, note func(string)
 	go func() { ended <- o.until(ctx, kustomizations(), Namespace, Name, forward(appliers)) }()
 	var source sourcev1.GitRepository
 	var applier kustomizev1.Kustomization
-	told := ""
 	for {
 		var err error
 		select {
@@ -114,11 +108,8 @@ func (o *objects) awaitSync(ctx context.Context, token string, note func(string)
 		switch {
 		case v.Ready:
 			return nil
-		case v.failed && v.final:
-			return &errNotSynced{message: v.Message}
-		case v.failed && v.Message != told:
-			told = v.Message
-			note("not in sync yet: " + v.Message)
+		case v.failed:
+			return errors.New(v.Message)
 		}
 	}
 }

@@ -118,14 +118,19 @@ func prepareBackground(ctx context.Context, places Places, data string, o Option
 	if err := checkRepo(ctx, git, o); err != nil {
 		return nil, err
 	}
-	if err := places.link(o.Directory, data); err != nil {
+	if err := places.check(o.Directory, data); err != nil {
 		return nil, err
 	}
-	home, err := openHome(data, o.Keep, func() error { return settleCluster(ctx, program, filepath.Join(data, clusterDir)) })
+	home, err := openHome(data, claim{keep: o.Keep, need: needBytes, settle: func() error {
+		return settleCluster(ctx, program, filepath.Join(data, clusterDir))
+	}})
 	if err != nil {
 		return nil, err
 	}
 	defer home.close()
+	if err := places.link(o.Directory, data); err != nil {
+		return nil, err
+	}
 	o.Data, o.Keep = data, home.mark.Keep
 	return startBackground(self, home, order{Options: o, Mark: home.mark, Earlier: earlier.Ports, Cluster: program, Git: git.program})
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic/fake"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/seed-79636ae9/flux/internal/kind"
@@ -28,6 +29,18 @@ func receiver(status string) *unstructured.Unstructured {
 	}}
 }
 
+// armedClock tells when somebody begins to wait for it.
+type armedClock struct {
+	*clocktesting.FakeClock
+	armed chan struct{}
+}
+
+func (c armedClock) NewTimer(d time.Duration) clock.Timer {
+	t := c.FakeClock.NewTimer(d)
+	c.armed <- struct{}{}
+	return t
+}
+
 func fakeClient(objects ...runtime.Object) (*Client, *fake.FakeDynamicClient, *clocktesting.FakeClock) {
 	clock := clocktesting.NewFakeClock(time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC))
 	d := fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
@@ -39,6 +52,8 @@ func fakeClient(objects ...runtime.Object) (*Client, *fake.FakeDynamicClient, *c
 // TestUntilPolls covers cli 4: where the server refuses a watch, the object is read every two seconds.
 func TestUntilPolls(t *testing.T) {
 	client, d, clock := fakeClient(receiver("False"))
+	armed := make(chan struct{}, 10)
+	client.Clock = armedClock{clock, armed}
 	d.PrependWatchReactor("*", func(clienttesting.Action) (bool, watch.Interface, error) {
 		return true, nil, apierrors.NewForbidden(schema.GroupResource{}, "hook", errors.New("no watch"))
 	})
@@ -55,9 +70,7 @@ func TestUntilPolls(t *testing.T) {
 	if _, err := d.Resource(kind.Receiver().GVR()).Namespace("default").Update(t.Context(), receiver("True"), metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	for !clock.HasWaiters() {
-		time.Sleep(time.Millisecond)
-	}
+	<-armed
 	clock.Step(PollInterval - time.Millisecond)
 	select {
 	case <-reads:

@@ -37,9 +37,9 @@ type contractFlag struct {
 	NoOptDefault string `json:"noOptDefault"`
 }
 
-// notBuilt are the commands of 2.9 that come with later components. A name that ends in "*" stands for the command
+// unbuiltCommands are the commands of 2.9 that come with later components. A name that ends in "*" stands for the command
 // and all below it.
-func notBuilt() []string {
+func unbuiltCommands() []string {
 	return []string{
 		"flux bootstrap*",
 		"flux build*",
@@ -99,7 +99,7 @@ func find(root *cobra.Command, path string) *cobra.Command {
 }
 
 func excluded(path string) (by string, ok bool) {
-	for _, e := range notBuilt() {
+	for _, e := range unbuiltCommands() {
 		prefix, all := strings.CutSuffix(e, "*")
 		if path == prefix || all && strings.HasPrefix(path, prefix+" ") {
 			return e, true
@@ -138,7 +138,7 @@ func TestCommands(t *testing.T) {
 		}
 		t.Run(want.Path, func(t *testing.T) { compareCommand(t, cmd, want, deviating) })
 	}
-	for _, e := range notBuilt() {
+	for _, e := range unbuiltCommands() {
 		if !used[e] {
 			t.Errorf("%s is on the list of commands that are not built, but 2.9 has no such command", e)
 		}

@@ -18,6 +18,8 @@ const (
 	dirMode  = 0o750
 	fileMode = 0o600
 	execMode = 0o700
+
+	copyBuffer = 32 << 10
 )
 
 // Entry is one file, directory or special file of a Source.
@@ -50,7 +52,8 @@ type Source interface {
 func Write(ctx context.Context, w io.Writer, src Source, ignore Matcher) error {
 	zw := gzip.NewWriter(w)
 	tw := tar.NewWriter(zw)
-	if err := writeEntry(tw, Entry{Path: ".", Mode: fs.ModeDir}); err != nil {
+	buffer := make([]byte, copyBuffer)
+	if err := writeEntry(tw, Entry{Path: ".", Mode: fs.ModeDir}, buffer); err != nil {
 		return err
 	}
 	err := src.Walk(ctx, func(e Entry) error {
@@ -60,7 +63,7 @@ func Write(ctx context.Context, w io.Writer, src Source, ignore Matcher) error {
 		if !e.Mode.IsRegular() && !e.Mode.IsDir() || ignore.Excludes(e.Path, e.Mode.IsDir()) {
 			return nil
 		}
-		return writeEntry(tw, e)
+		return writeEntry(tw, e, buffer)
 	})
 	if err != nil {
 		return err
@@ -68,7 +71,7 @@ func Write(ctx context.Context, w io.Writer, src Source, ignore Matcher) error {
 	return errors.Join(tw.Close(), zw.Close())
 }
 
-func writeEntry(tw *tar.Writer, e Entry) error {
+func writeEntry(tw *tar.Writer, e Entry, buffer []byte) error {
 	h := &tar.Header{Typeflag: tar.TypeReg, Name: e.Path, Mode: fileMode, Size: e.Size, ModTime: time.Time{}}
 	switch {
 	case e.Mode.IsDir():
@@ -86,7 +89,7 @@ func writeEntry(tw *tar.Writer, e Entry) error {
 	if err != nil {
 		return fmt.Errorf("open '%s': %w", e.Path, err)
 	}
-	n, err := io.Copy(tw, r)
+	n, err := io.CopyBuffer(tw, r, buffer)
 	if err = errors.Join(err, r.Close()); err != nil {
 		return fmt.Errorf("add '%s' to the archive: %w", e.Path, err)
 	}

@@ -71,7 +71,7 @@ func Extract(ctx context.Context, r io.Reader, dir string, l Limits) (err error)
 		return fmt.Errorf("read archive: %w", err)
 	}
 	content := &boundedReader{ctx: ctx, r: zr, compressed: compressed, limits: l}
-	x := extraction{root: root, limits: l}
+	x := extraction{root: root, limits: l, buffer: make([]byte, copyBuffer)}
 	tr := tar.NewReader(content)
 	for {
 		h, err := tr.Next()
@@ -97,6 +97,8 @@ type extraction struct {
 	limits  Limits
 	entries int64
 	bytes   int64
+	dir     string // the directory made last
+	buffer  []byte
 }
 
 func (x *extraction) entry(h *tar.Header, content io.Reader) error {
@@ -144,12 +146,13 @@ func hasDotDot(name string) bool {
 }
 
 func (x *extraction) mkdir(name string) error {
-	if name == "." {
+	if name == "." || name == x.dir {
 		return nil
 	}
 	if err := x.root.MkdirAll(name, dirMode); err != nil {
 		return fmt.Errorf("extract directory '%s': %w", name, err)
 	}
+	x.dir = name
 	return nil
 }
 
@@ -169,7 +172,8 @@ func (x *extraction) file(name string, h *tar.Header, content io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("extract '%s': %w", name, err)
 	}
-	_, err = io.Copy(f, content)
+	// A file's own ReadFrom would allocate a buffer each time.
+	_, err = io.CopyBuffer(struct{ io.Writer }{f}, content, x.buffer)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("extract '%s': %w", name, err)
 	}

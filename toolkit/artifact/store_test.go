@@ -37,15 +37,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func open(t testing.TB, dir string, o artifact.StoreOptions) *artifact.Store {
-	t.Helper()
-	s, err := artifact.OpenStore(dir, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 func TestStore(t *testing.T) {
 	for _, algo := range []artifact.Algo{"", artifact.SHA384, artifact.SHA512, artifact.BLAKE3} {
 		t.Run("digest "+string(algo), func(t *testing.T) {
@@ -284,10 +275,6 @@ func TestFullVolume(t *testing.T) {
 	}
 }
 
-func app(file string) artifact.Name {
-	return artifact.Name{Kind: "GitRepository", Namespace: "apps", Object: "app", File: file}
-}
-
 // reliability 077, kustomization 22
 func TestHandler(t *testing.T) {
 	dir := t.TempDir()
@@ -374,42 +361,6 @@ func TestHandler(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// reliability 077: clients that open a connection and say nothing are cut off.
-func TestServerLimits(t *testing.T) {
-	s := artifact.Server(":9090", http.NotFoundHandler())
-	if s.Addr != ":9090" || s.Handler == nil || s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= 0 || s.IdleTimeout <= 0 || s.MaxHeaderBytes <= 0 {
-		t.Errorf("limits missing: %+v", s)
-	}
-}
-
-// reliability 127: the time for a whole transfer is not limited by the write timeout, only the time without progress.
-func TestSlowReaderGetsEverything(t *testing.T) {
-	s := open(t, t.TempDir(), artifact.StoreOptions{})
-	const size = 32 << 20 // more than the sockets hold
-	a, err := s.Put(t.Context(), app("f"), func(w io.Writer) error {
-		_, err := w.Write(make([]byte, size))
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewUnstartedServer(nil)
-	server.Config = artifact.Server("", s.Handler())
-	server.Config.WriteTimeout = 50 * time.Millisecond
-	server.Start()
-	defer server.Close()
-	response, err := http.Get(server.URL + "/" + a.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	// Only the clock of the kernel can make the server's deadline pass.
-	time.Sleep(4 * server.Config.WriteTimeout)
-	if n, err := io.Copy(io.Discard, response.Body); n != size || err != nil {
-		t.Errorf("got %d bytes, %v", n, err)
 	}
 }
 

@@ -58,7 +58,8 @@ func newSSHRemote(u *url.URL, o Options) (*sshRemote, error) {
 		user = defaultSSHUser
 	}
 	algorithms := o.HostKeyAlgos
-	if len(algorithms) == 0 {
+	// With authorities the server's certificate may be of any type.
+	if len(algorithms) == 0 && !bytes.Contains(o.Auth.SSH.KnownHosts, []byte("@cert-authority")) {
 		algorithms = hostKeyAlgorithms(checkHost, address)
 	}
 	dial, err := sshDialer(o.Proxy)

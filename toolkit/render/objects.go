@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	yamlv2 "go.yaml.in/yaml/v2"
 	yamlv3 "go.yaml.in/yaml/v3"
@@ -45,10 +46,13 @@ func toObject(r *resource.Resource) (obj *unstructured.Unstructured, exact bool,
 
 var errNotFinite = errors.New("a number is infinite or not a number")
 
+// nextLine is U+0085, a line break to YAML and none to JSON.
+const nextLine = "\u0085"
+
 // plain reports whether all keys are short words, nothing is folded and no empty value stands between brackets. YAML
 // writes others in ways that change them, or the value, on their way through text.
 func plain(n *yamlv3.Node) bool {
-	if n.Style&yamlv3.FoldedStyle != 0 {
+	if n.Style&yamlv3.FoldedStyle != 0 || strings.Contains(n.Value, nextLine) {
 		return false
 	}
 	for i, c := range n.Content {
@@ -120,7 +124,9 @@ func (c *converter) value(value any) (any, error) {
 	case time.Time:
 		return v.Format(time.RFC3339Nano), nil
 	case string:
-		return strings.ToValidUTF8(v, "\ufffd"), nil
+		if !utf8.ValidString(v) {
+			return string([]rune(v)), nil // one replacement character for each byte, as encoding/json does
+		}
 	}
 	return value, nil
 }

@@ -121,9 +121,7 @@ func (a *Applier) Apply(ctx context.Context, req Request) (*Result, error) {
 		Applier: a, req: req, result: &Result{}, ahead: slices.Clone(req.Inventory), ids: req.Inventory.IDs(),
 		defined: map[schema.GroupKind]struct{}{},
 	}
-	r.full = req.Full
-	due := a.Memory != nil && a.Memory.fullDue(req.Owner)
-	r.full = r.full || due
+	r.full = req.Full || a.Memory != nil && a.Memory.claimFull(req.Owner)
 	if err := r.label(); err != nil {
 		return r.result, err
 	}
@@ -142,9 +140,6 @@ func (a *Applier) Apply(ctx context.Context, req Request) (*Result, error) {
 			ids[o.ID] = struct{}{}
 		}
 		a.Memory.retain(req.Owner, ids)
-		if r.full {
-			a.Memory.fullDone(req.Owner)
-		}
 	}
 	return r.result, nil
 }

@@ -34,7 +34,7 @@ const group = "kustomize.toolkit.fluxcd.io"
 
 // lab is a namespace of a real API server, with an applier in front of it whose requests are counted.
 type lab struct {
-	t       *testing.T
+	t       testing.TB
 	ns      string
 	log     *requestLog
 	clients *kube.Clients
@@ -50,7 +50,7 @@ type lab struct {
 	persists []ssa.Inventory
 }
 
-func testConfig(t *testing.T) *rest.Config {
+func testConfig(t testing.TB) *rest.Config {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("needs an API server; not in -short")
@@ -66,7 +66,7 @@ func testConfig(t *testing.T) *rest.Config {
 	return kube.Config(config, "ssa-test")
 }
 
-func newLab(t *testing.T) *lab {
+func newLab(t testing.TB) *lab {
 	t.Helper()
 	config := testConfig(t)
 	admin, err := dynamic.NewForConfig(config)

@@ -91,28 +91,33 @@ func (m *Memory) Forget(owner kube.Owner) {
 	delete(m.owners, owner)
 }
 
+// of is what is remembered of an owner; the caller holds mu.
 func (m *Memory) of(owner kube.Owner) *recollection {
 	r := m.owners[owner]
 	if r == nil {
-		r = &recollection{objects: map[ID]*memo{}}
+		// Nothing is remembered yet, so the first run is full by itself.
+		r = &recollection{objects: map[ID]*memo{}, nextFull: m.nextFull()}
 		m.owners[owner] = r
 	}
 	return r
 }
 
-// fullDue reports whether the owner's objects are all to be dry-run.
-func (m *Memory) fullDue(owner kube.Owner) bool {
+// claimFull reports whether the owner's objects are all to be dry-run now, and if so schedules the next time: a set that keeps
+// failing must not be dry-run in full at each retry.
+func (m *Memory) claimFull(owner kube.Owner) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return !m.o.Clock.Now().Before(m.of(owner).nextFull)
+	r := m.of(owner)
+	if m.o.Clock.Now().Before(r.nextFull) {
+		return false
+	}
+	r.nextFull = m.nextFull()
+	return true
 }
 
-// fullDone schedules the next complete dry-run.
-func (m *Memory) fullDone(owner kube.Owner) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+func (m *Memory) nextFull() time.Time {
 	jitter := 0.9 + 0.2*rand.Float64()
-	m.of(owner).nextFull = m.o.Clock.Now().Add(time.Duration(float64(m.o.FullEvery) * jitter))
+	return m.o.Clock.Now().Add(time.Duration(float64(m.o.FullEvery) * jitter))
 }
 
 // retain forgets the objects that the owner no longer applies.

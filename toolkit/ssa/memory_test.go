@@ -210,18 +210,14 @@ func TestDampingDelays(t *testing.T) {
 }
 
 // architecture 5b.4: once a day, jittered, everything is dry-run anyway.
-func TestFullDue(t *testing.T) {
+func TestClaimFull(t *testing.T) {
 	r := newRemembered()
-	if !r.fullDue(r.owner) {
-		t.Error("an owner's first run is full")
-	}
-	r.fullDone(r.owner)
 	for _, tc := range []struct {
 		after time.Duration
 		want  bool
-	}{{0, false}, {21 * time.Hour, false}, {6 * time.Hour, true}} {
+	}{{0, false}, {21 * time.Hour, false}, {6 * time.Hour, true}, {0, false}, {21 * time.Hour, false}, {6 * time.Hour, true}} {
 		r.clock.Step(tc.after)
-		if got := r.fullDue(r.owner); got != tc.want {
+		if got := r.claimFull(r.owner); got != tc.want {
 			t.Errorf("after %s: %v", tc.after, got)
 		}
 	}

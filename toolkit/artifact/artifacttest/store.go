@@ -538,7 +538,7 @@ func (s suite) retentionExclusions(t *testing.T) {
 	if err := errors.Join(os.WriteFile(filepath.Join(base, "x.lock"), nil, 0o600), os.Symlink("current", filepath.Join(base, "link"))); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 1500 {
+	for i := range 1100 {
 		if err := os.WriteFile(filepath.Join(base, fmt.Sprintf("left-%d", i)), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -549,7 +549,7 @@ func (s suite) retentionExclusions(t *testing.T) {
 		t.Errorf("first walk removed %d, %v", len(first), err)
 	}
 	second, err := f.Collect(t.Context(), app(""), current)
-	if err != nil || len(first)+len(second) != 1500 {
+	if err != nil || len(first)+len(second) != 1100 {
 		t.Errorf("both walks removed %d, %v", len(first)+len(second), err)
 	}
 	if names, _ := f.files(t); len(names) != 3 {
