@@ -201,16 +201,12 @@ func (l *lab) create(ctx context.Context, objects ...client.Object) error {
 	return nil
 }
 
-// fourObjects are the manifests of an application, named after it.
+// fourObjects are the manifests of an application, as in the public benchmark of 2.9: a Deployment scaled to zero,
+// a Service, a ServiceAccount and an Ingress. The value stands in each of them.
 func fourObjects(namespace, name, value string) *testkit.GitFile {
 	return &testkit.GitFile{Content: fmt.Sprintf(`apiVersion: v1
 kind: ServiceAccount
-metadata: {name: %[2]s, namespace: %[1]s}
----
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: %[2]s, namespace: %[1]s}
-data: {value: %[3]q}
+metadata: {name: %[2]s, namespace: %[1]s, annotations: {value: %[3]q}}
 ---
 apiVersion: v1
 kind: Service
@@ -230,6 +226,14 @@ spec:
     spec:
       serviceAccountName: %[2]s
       containers: [{name: app, image: "example.com/app:1", ports: [{name: http, containerPort: 8080}]}]
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: %[2]s, namespace: %[1]s, annotations: {value: %[3]q}}
+spec:
+  rules:
+  - host: %[2]s.example.com
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: %[2]s, port: {name: http}}}}]}
 `, namespace, name, value)}
 }
 

@@ -1,6 +1,6 @@
-// Command bench prints how fast the system is and what it costs, against a real API server: one line
-// per figure with its goal. It asserts nothing and is no test; `-json` prints lines for a comparison
-// with an earlier run.
+// Command bench prints the figures of docs/benchmarks.md: how fast the system is and what it costs,
+// against a real API server, one line per figure with its goal. It asserts nothing and is no test;
+// `-json` prints lines for a comparison with an earlier run. It needs an otherwise idle machine.
 //
 //	go run ./test/bench [-json] [-dir DIR] [chain] [many] [idle] [stuck] [push]
 //
