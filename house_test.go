@@ -265,7 +265,7 @@ func fences() []fence {
 	const cloud = "cloud SDKs stay beside what is named after the cloud"
 	const plainTests = "tests use the standard library and go-cmp"
 	const words = "command lines belong to the house; the toolkit is a library"
-	house := []string{"internal", "cmd", "cluster", "test"}
+	house := []string{"internal", "cmd", "cluster", "test", "docs"}
 	return []fence{
 		{"helm.sh/helm", []string{"internal/helm", "internal/source/helmrepo", "internal/source/helmchart"}, "Helm stays in its rooms"},
 		{"github.com/aws/", clouds, cloud},
