@@ -377,7 +377,12 @@ func (s *scene) awaitApplied(revision string) {
 }
 
 func (s *scene) applied(ctx context.Context, revision string) error {
-	return awaitErr(ctx, s, &kustomizev1.KustomizationList{}, s.ks(), func(o *kustomizev1.Kustomization) string {
+	return s.appliedBy(ctx, s.ks(), revision)
+}
+
+// appliedBy is applied for another Kustomization of the scene.
+func (s *scene) appliedBy(ctx context.Context, k *kustomizev1.Kustomization, revision string) error {
+	return awaitErr(ctx, s, &kustomizev1.KustomizationList{}, k, func(o *kustomizev1.Kustomization) string {
 		switch {
 		case o == nil:
 			return "it does not exist"
