@@ -58,33 +58,38 @@ func TestRules(t *testing.T) {
 		t.Fatalf("compatibility.md has no section %q with another one behind it", strings.TrimSpace(unnamedHeading))
 	}
 	listed.add(before)
+	told := ruleSet{}
+	told.add(page)
 	section := "\n"
 	for _, list := range []string{"_common", "gitrepository", "kustomization"} {
-		var lost []int
+		var unnamed, lost []int
 		for rule := 1; rule <= rules()[list]; rule++ {
 			if !named[list][rule] && !listed[list][rule] {
-				lost = append(lost, rule)
+				unnamed = append(unnamed, rule)
+				if !told[list][rule] {
+					lost = append(lost, rule)
+				}
 			}
 		}
-		if len(lost) > 0 {
-			section += fmt.Sprintf("- `%s %s`\n", list, ranges(lost))
+		if len(unnamed) > 0 {
+			section += fmt.Sprintf("- `%s %s`\n", list, ranges(unnamed))
+		}
+		if len(lost) > 0 && !*update {
+			t.Errorf("neither named by a test nor told of in compatibility.md: %s %s", list, ranges(lost))
 		}
 	}
 	if section == "\n" {
 		section += "None.\n"
 	}
-	if want := before + unnamedHeading + section + "\n## " + after; want != page {
-		if !*update {
-			t.Fatalf("compatibility.md is out of date: go test ./docs -run TestRules -update. These rules are neither named by a test nor listed:\n%s", section)
-		}
-		if err := os.WriteFile("compatibility.md", []byte(want), 0o644); err != nil {
+	if *update {
+		if err := os.WriteFile("compatibility.md", []byte(before+unnamedHeading+section+"\n## "+after), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// update writes the list of rules that no test names.
-var update = flag.Bool("update", false, "bring the page up to date")
+// update is what make generate asks for, so that a test that names a rule takes it off the list.
+var update = flag.Bool("update", false, "write the list of rules that no test names anew")
 
 const unnamedHeading = "## Rules that no test names yet\n"
 
