@@ -20,6 +20,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/go-logr/logr"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
 	"github.com/seed-79636ae9/flux/internal/testkit"
 )
 
@@ -86,6 +89,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		}
 		return err
 	}
+	log.SetLogger(logr.Discard())
 	chosen, err := choose(flags.Args())
 	if err != nil {
 		return err
