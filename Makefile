@@ -83,6 +83,10 @@ unit: ## run the tests that need no cluster
 race: ## run the same with the race detector; needs a C compiler
 	CGO_ENABLED=1 go test -race -short ./api/... ./toolkit/... ./internal/...
 
+.PHONY: bench
+bench: build cluster ## print the figures of docs/benchmarks.md; on an idle machine
+	go run ./test/bench
+
 .PHONY: vuln
 vuln: ## look for known vulnerabilities in what the binaries call; needs the Internet
 	go run $(GOVULNCHECK) ./...
