@@ -234,3 +234,12 @@ func anchors(text string) []string {
 	}
 	return out
 }
+
+func read(t *testing.T, tree fs.FS, name string) []byte {
+	t.Helper()
+	content, err := fs.ReadFile(tree, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}

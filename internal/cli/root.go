@@ -152,13 +152,10 @@ func unknown(root *cobra.Command, args []string) error {
 	if cmd.Runnable() || !cmd.HasSubCommands() {
 		return nil
 	}
-	for _, word := range rest {
-		if strings.HasPrefix(word, "-") {
-			return nil
-		}
-		return hinted(fmt.Errorf("unknown command %q for %q", word, cmd.CommandPath()), "%s --help", cmd.CommandPath())
+	if len(rest) == 0 || strings.HasPrefix(rest[0], "-") {
+		return nil
 	}
-	return nil
+	return hinted(fmt.Errorf("unknown command %q for %q", rest[0], cmd.CommandPath()), "%s --help", cmd.CommandPath())
 }
 
 func program(args0 string) string {

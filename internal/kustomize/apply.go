@@ -2,6 +2,7 @@ package kustomize
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/seed-79636ae9/flux/api/meta"
 	"github.com/seed-79636ae9/flux/toolkit/event"
 	"github.com/seed-79636ae9/flux/toolkit/kube"
+	"github.com/seed-79636ae9/flux/toolkit/loop"
 	"github.com/seed-79636ae9/flux/toolkit/ssa"
 )
 
@@ -71,6 +73,9 @@ func (k *Kustomizer) apply(ctx context.Context, w *work) error {
 	}
 	w.applied, err = k.applier(w.client).Apply(ctx, request)
 	k.report(w)
+	if errors.Is(err, loop.ErrInterrupted) {
+		return loop.Interrupted(meta.ReconciliationFailedReason, errors.New("reconciliation interrupted: a newer event asks for a new one"))
+	}
 	if err != nil {
 		return k.failed(w, meta.ReconciliationFailedReason, err)
 	}

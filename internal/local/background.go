@@ -108,8 +108,8 @@ type environment struct {
 	state State
 }
 
+// run leaves the lock to the end of the process, for which those wait who stop it.
 func (e *environment) run(ctx context.Context) error {
-	defer e.home.close()
 	e.broken = make(chan error, 8)
 	e.stopServers, e.stopControllers = func() {}, func() {}
 	e.state = State{

@@ -1,237 +1,151 @@
-// Command bench prints the figures of docs/benchmarks.md: what the controllers cost on a real API server. It starts
-// a cluster of its own and the built bin/flux, and needs an otherwise idle machine.
+// Command bench prints the figures of docs/benchmarks.md: how fast the system is and what it costs,
+// against a real API server, one line per figure with its goal. It asserts nothing and is no test;
+// `-json` prints lines for a comparison with an earlier run. It needs an otherwise idle machine.
 //
-//	go run ./test/bench            # all figures
-//	go run ./test/bench chain fan  # some of them
+//	go run ./test/bench [-json] [-dir DIR] [chain] [many] [idle] [stuck] [push]
+//
+// It runs the built binary (FLUX_BIN, bin/flux or the PATH) on a control plane of its own.
 package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes/scheme"
-	"sigs.k8s.io/controller-runtime/pkg/client"
+	"github.com/go-logr/logr"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
-	"github.com/seed-79636ae9/flux/api/meta"
-	sourcev1 "github.com/seed-79636ae9/flux/api/source/v1"
 	"github.com/seed-79636ae9/flux/internal/testkit"
 )
 
-// figure is one measurement: what was reached, and what was aimed at.
-type figure struct{ name, reached, goal string }
-
-// bench is a cluster with a Git server, and the process under measurement.
-type bench struct {
-	ctx    context.Context
-	dir    string
-	plane  *testkit.ControlPlane
-	client client.WithWatch
-	git    *testkit.GitServer
-	sut    *testkit.SUT
-}
-
-// scenario is a group of figures that share a scene.
-type scenario struct {
-	name string
-	run  func(*bench) ([]figure, error)
-}
-
-func scenarios() []scenario {
-	return []scenario{{"chain", (*bench).chain}, {"fan", (*bench).fan}, {"waits", (*bench).waits}, {"push", (*bench).push}}
-}
-
 func main() {
-	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, flag.Args()); err != nil {
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, names []string) error {
-	dir, err := os.MkdirTemp("", "flux-bench-*")
+// figure is one measured number.
+type figure struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit"`
+	// Goal is the most that Value may be; nil for a figure that is told without a goal.
+	Goal *float64 `json:"goal,omitempty"`
+	Pass *bool    `json:"pass,omitempty"`
+	// Note is what else belongs to it.
+	Note string `json:"note,omitempty"`
+}
+
+// measure makes a figure with a goal.
+func measure(name string, value, goal float64, unit, note string) figure {
+	pass := value <= goal
+	return figure{Name: name, Value: value, Unit: unit, Goal: &goal, Pass: &pass, Note: note}
+}
+
+// tell makes a figure without a goal.
+func tell(name string, value float64, unit, note string) figure {
+	return figure{Name: name, Value: value, Unit: unit, Note: note}
+}
+
+func (f figure) String() string {
+	goal, verdict := "-", "-"
+	if f.Goal != nil {
+		goal, verdict = fmt.Sprintf("<= %g %s", *f.Goal, f.Unit), "miss"
+		if *f.Pass {
+			verdict = "pass"
+		}
+	}
+	return strings.TrimSpace(fmt.Sprintf("%-34s %10.2f %-8s %-14s %-5s %s", f.Name, f.Value, f.Unit, goal, verdict, f.Note))
+}
+
+// bench is one scenario and the figures that it yields.
+type bench struct {
+	name string
+	run  func(context.Context, *lab) ([]figure, error)
+}
+
+func benches() []bench {
+	return []bench{{"chain", chain}, {"many", many}, {"idle", idle}, {"stuck", stuck}, {"push", push}}
+}
+
+func run(ctx context.Context, args []string, out io.Writer) (err error) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	asJSON := flags.Bool("json", false, "print one JSON object per figure")
+	dir := flags.String("dir", "", "keep cluster, logs and data in this `directory`; default: a temporary one, removed at the end")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		return err
+	}
+	log.SetLogger(logr.Discard())
+	chosen, err := choose(flags.Args())
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	b := &bench{ctx: ctx, dir: dir}
-	if b.plane, err = testkit.StartControlPlane(ctx, filepath.Join(dir, "cluster")); err != nil {
-		return err
-	}
-	defer b.plane.Stop()
-	if err := testkit.ApplyCRDs(ctx, b.plane.Config); err != nil {
-		return err
-	}
-	s := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme} {
-		if err := add(s); err != nil {
+	if *dir == "" {
+		if *dir, err = os.MkdirTemp("", "flux-bench-*"); err != nil {
 			return err
 		}
+		defer func() { err = errors.Join(err, os.RemoveAll(*dir)) }()
 	}
-	if b.client, err = client.NewWithWatch(b.plane.Config, client.Options{Scheme: s}); err != nil {
+	plane, err := testkit.StartControlPlane(ctx, filepath.Join(*dir, "cluster"))
+	if err != nil {
 		return err
 	}
-	if b.git, err = testkit.NewGitServer(filepath.Join(dir, "git"), nil); err != nil {
+	defer func() { err = errors.Join(err, plane.Stop()) }()
+	if err := testkit.ApplyCRDs(ctx, plane.Config); err != nil {
 		return err
 	}
-	defer b.git.Close()
-	for _, sc := range scenarios() {
-		if len(names) > 0 && !slices.Contains(names, sc.name) {
-			continue
-		}
-		figures, err := sc.run(b)
-		if b.sut != nil {
-			_ = b.sut.Stop()
-			b.sut = nil
-		}
+	for _, b := range chosen {
+		l, err := newLab(ctx, plane, filepath.Join(*dir, b.name), "bench-"+b.name)
 		if err != nil {
-			return fmt.Errorf("%s: %w", sc.name, err)
+			return err
+		}
+		figures, err := b.run(ctx, l)
+		if err = errors.Join(err, l.close()); err != nil {
+			return fmt.Errorf("%s: %w", b.name, err)
 		}
 		for _, f := range figures {
-			fmt.Printf("%-62s %-34s goal %s\n", f.name, f.reached, f.goal)
+			if err := show(out, f, *asJSON); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// start runs the controllers.
-func (b *bench) start(name string, flags ...string) (err error) {
-	b.sut, err = testkit.StartSUT(b.ctx, testkit.SUTOptions{
-		Components: []string{"source-controller", "kustomize-controller"},
-		Kubeconfig: b.plane.Kubeconfig, Dir: filepath.Join(b.dir, "sut-"+name), Flags: flags,
-	})
-	return err
+func choose(names []string) ([]bench, error) {
+	all := benches()
+	if len(names) == 0 {
+		return all, nil
+	}
+	var chosen []bench
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(b bench) bool { return b.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("there is no bench %q; there are chain, many, idle, stuck and push", name)
+		}
+		chosen = append(chosen, all[i])
+	}
+	return chosen, nil
 }
 
-// source creates a namespace with a repository and its GitRepository, and waits for the artifact.
-func (b *bench) source(ns string, files map[string]string) (*testkit.GitRepo, error) {
-	repo, err := b.git.Repo(ns)
-	if err != nil {
-		return nil, err
-	}
-	if err := commit(repo, files); err != nil {
-		return nil, err
-	}
-	if err := b.client.Create(b.ctx, namespace(ns)); err != nil {
-		return nil, err
-	}
-	g := &sourcev1.GitRepository{
-		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "repo"},
-		Spec: sourcev1.GitRepositorySpec{
-			URL: b.git.URL + "/" + ns + ".git", Interval: "1h", Ref: &sourcev1.GitRepositoryRef{Branch: "main"},
-		},
-	}
-	if err := b.client.Create(b.ctx, g); err != nil {
-		return nil, err
-	}
-	return repo, b.await(time.Minute, &sourcev1.GitRepositoryList{}, ns, func(o client.Object) bool {
-		return o.(*sourcev1.GitRepository).Status.Artifact != nil
-	}, 1)
-}
-
-func commit(repo *testkit.GitRepo, files map[string]string) error {
-	c := testkit.GitCommit{Branch: "main", Message: "change", Files: map[string]*testkit.GitFile{}}
-	for path, content := range files {
-		c.Files[path] = &testkit.GitFile{Content: content}
-	}
-	_, err := repo.Commit(c)
-	return err
-}
-
-// await watches until count objects of the list satisfy the condition.
-func (b *bench) await(limit time.Duration, list client.ObjectList, ns string, ok func(client.Object) bool, count int) error {
-	ctx, cancel := context.WithTimeout(b.ctx, limit)
-	defer cancel()
-	w, err := b.client.Watch(ctx, list, client.InNamespace(ns))
-	if err != nil {
+func show(out io.Writer, f figure, asJSON bool) error {
+	if !asJSON {
+		_, err := fmt.Fprintln(out, f)
 		return err
 	}
-	defer w.Stop()
-	done := map[string]bool{}
-	for e := range w.ResultChan() {
-		o, is := e.Object.(client.Object)
-		if !is {
-			continue
-		}
-		if ok(o) {
-			done[o.GetName()] = true
-		} else {
-			delete(done, o.GetName())
-		}
-		if len(done) >= count {
-			return nil
-		}
-	}
-	return fmt.Errorf("only %d of %d after %s", len(done), count, limit)
+	return json.NewEncoder(out).Encode(f)
 }
-
-func ready(o client.Object) bool {
-	k := o.(*kustomizev1.Kustomization)
-	for _, c := range k.Status.Conditions {
-		if c.Type == meta.ReadyCondition {
-			return c.Status == metav1.ConditionTrue && c.ObservedGeneration == k.Generation
-		}
-	}
-	return false
-}
-
-func kustomization(ns, name, path string) *kustomizev1.Kustomization {
-	return &kustomizev1.Kustomization{
-		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name},
-		Spec: kustomizev1.KustomizationSpec{
-			Interval: "1h", Path: path, Prune: true, TargetNamespace: ns,
-			SourceRef: kustomizev1.SourceReference{Kind: sourcev1.GitRepositoryKind, Name: "repo"},
-		},
-	}
-}
-
-// app is what the public benchmark of 2.9 applies: a Deployment scaled to zero, a Service, a ServiceAccount and an Ingress.
-func app(name string) map[string]string {
-	return map[string]string{
-		"apps/" + name + "/app.yaml": strings.ReplaceAll(appTemplate, "NAME", name),
-	}
-}
-
-const appTemplate = `apiVersion: v1
-kind: ServiceAccount
-metadata: {name: NAME}
----
-apiVersion: v1
-kind: Service
-metadata: {name: NAME}
-spec:
-  selector: {app: NAME}
-  ports: [{name: http, port: 80, targetPort: 8080}]
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: NAME}
-spec:
-  replicas: 0
-  selector: {matchLabels: {app: NAME}}
-  template:
-    metadata: {labels: {app: NAME}}
-    spec:
-      serviceAccountName: NAME
-      containers: [{name: app, image: "registry.example.com/app:1.0.0", ports: [{containerPort: 8080}]}]
----
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {name: NAME}
-spec:
-  rules:
-  - host: NAME.example.com
-    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: NAME, port: {name: http}}}}]}
-`

@@ -2,301 +2,364 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
 	"github.com/seed-79636ae9/flux/api/meta"
 	"github.com/seed-79636ae9/flux/internal/testkit"
+	"github.com/seed-79636ae9/flux/internal/testkit/apiproxy"
 )
 
-func namespace(name string) *corev1.Namespace {
-	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
-}
+// Sizes of the scenarios, as in the goals.
+const (
+	chainLength = 20
+	manyCount   = 200
+	stuckCount  = 100
+)
 
-// chain measures 20 Kustomizations of which each depends on the one before.
-func (b *bench) chain() ([]figure, error) {
-	const length = 20
-	if err := b.start("chain"); err != nil {
+// seconds is a duration as a figure has it.
+func seconds(d time.Duration) float64 { return d.Seconds() }
+
+// chain: each Kustomization depends on the one before. The last is created first, so that all but one must wait.
+func chain(ctx context.Context, l *lab) ([]figure, error) {
+	if err := l.start(ctx, l.plane.Kubeconfig); err != nil {
 		return nil, err
 	}
-	files := map[string]string{}
-	for i := range length {
-		maps.Copy(files, app(fmt.Sprintf("link-%02d", i)))
+	files := map[string]*testkit.GitFile{}
+	for i := range chainLength {
+		name := fmt.Sprintf("link-%02d", i)
+		files[name+"/all.yaml"] = &testkit.GitFile{Content: fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s, namespace: %s}\n", name, l.namespace)}
 	}
-	if _, err := b.source("chain", files); err != nil {
+	repo, err := l.source(ctx, "chain", files)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := repo.fetched(ctx); err != nil {
 		return nil, err
 	}
 	start := time.Now()
-	// The last first, so that every one but the first has to wait.
-	for i := length - 1; i >= 0; i-- {
-		k := kustomization("chain", fmt.Sprintf("link-%02d", i), fmt.Sprintf("apps/link-%02d", i))
+	for i := chainLength - 1; i >= 0; i-- {
+		name := fmt.Sprintf("link-%02d", i)
+		k := repo.kustomization(name, "./"+name)
 		if i > 0 {
 			k.Spec.DependsOn = []meta.DependencyReference{{Name: fmt.Sprintf("link-%02d", i-1)}}
 		}
-		if err := b.client.Create(b.ctx, k); err != nil {
+		if err := l.create(ctx, k); err != nil {
 			return nil, err
 		}
 	}
-	if err := b.await(3*time.Minute, &kustomizev1.KustomizationList{}, "chain", ready, length); err != nil {
+	if err := repo.applied(ctx, chainLength); err != nil {
 		return nil, err
 	}
-	return []figure{{"20 Kustomizations, each depends on the one before", seconds(time.Since(start)), "< 5 s"}}, nil
+	note := fmt.Sprintf("%d Kustomizations by dependsOn, created to last one Ready", chainLength)
+	return []figure{measure("chain", seconds(time.Since(start)), 5, "s", note)}, nil
 }
 
-// fan measures the first apply and an interval run of 200 Kustomizations on one source.
-func (b *bench) fan() ([]figure, error) {
-	const count = 200
-	if err := b.start("fan", "--kustomize-concurrent=20", "--interval-jitter-percentage=0"); err != nil {
-		return nil, err
-	}
-	files := map[string]string{}
-	for i := range count {
-		maps.Copy(files, app(fmt.Sprintf("app-%03d", i)))
-	}
-	if _, err := b.source("fan", files); err != nil {
-		return nil, err
-	}
-	server, own := b.serverCPU(), cpu(b.sut.PID())
-	start := time.Now()
-	for i := range count {
+// applications creates manyCount Kustomizations on one source and waits until all are Ready.
+func applications(ctx context.Context, l *lab, interval time.Duration) (*repository, error) {
+	files := map[string]*testkit.GitFile{}
+	for i := range manyCount {
 		name := fmt.Sprintf("app-%03d", i)
-		k := kustomization("fan", name, "apps/"+name)
-		k.Spec.Interval = "30s"
-		if err := b.client.Create(b.ctx, k); err != nil {
+		files[name+"/all.yaml"] = fourObjects(l.namespace, name, "one")
+	}
+	repo, err := l.source(ctx, "many", files)
+	if err != nil {
+		return nil, err
+	}
+	for i := range manyCount {
+		name := fmt.Sprintf("app-%03d", i)
+		k := repo.kustomization(name, "./"+name)
+		k.Spec.Interval = meta.DurationOf(interval)
+		if err := l.create(ctx, k); err != nil {
 			return nil, err
 		}
 	}
-	if err := b.await(5*time.Minute, &kustomizev1.KustomizationList{}, "fan", ready, count); err != nil {
+	return repo, repo.applied(ctx, manyCount)
+}
+
+// many: the first apply of two hundred Kustomizations of four objects each.
+func many(ctx context.Context, l *lab) ([]figure, error) {
+	if err := l.start(ctx, l.plane.Kubeconfig, "--kustomize-concurrent=20"); err != nil {
+		return nil, err
+	}
+	before, err := l.cost()
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	if _, err := applications(ctx, l, time.Hour); err != nil {
 		return nil, err
 	}
 	took := time.Since(start)
-	server, own = b.serverCPU()-server, cpu(b.sut.PID())-own
-	memory := peak(b.sut.PID())
-	figures := []figure{
-		{"200 Kustomizations on one source, 4 objects each, 20 slots", seconds(took), "<= 15 s"},
-		{"  CPU of the API server for it", seconds(server), "<= 12 s"},
-		{"  CPU of flux for it", seconds(own), "2.9: 32 s"},
-		{"  peak memory of flux", memory, "-"},
-	}
-	quiet, err := b.interval()
-	return append(figures, quiet...), err
-}
-
-// interval counts the requests of two intervals in which nothing changed and nobody touched anything.
-func (b *bench) interval() ([]figure, error) {
-	// What the first runs left to do, events above all, is over after one interval.
-	time.Sleep(35 * time.Second)
-	before, err := b.requests()
+	after, err := l.cost()
 	if err != nil {
 		return nil, err
 	}
-	server, own := b.serverCPU(), cpu(b.sut.PID())
-	time.Sleep(60 * time.Second)
-	server, own = b.serverCPU()-server, cpu(b.sut.PID())-own
-	after, err := b.requests()
+	memory, err := peak(l.sut.PID())
 	if err != nil {
 		return nil, err
 	}
-	writes, reads := 0, 0
-	var lines []string
-	for key, n := range after {
-		d := n - before[key]
-		verb, resource, _ := strings.Cut(key, " ")
-		if d <= 0 || resource == "leases" || verb == "WATCH" || verb == "CONNECT" {
-			continue
-		}
-		switch verb {
-		case "POST", "PUT", "PATCH", "APPLY", "DELETE":
-			writes += d
-		default:
-			reads += d
-		}
-		lines = append(lines, fmt.Sprintf("%s: %d", key, d))
-	}
-	sort.Strings(lines)
+	used := after.since(before)
+	note := fmt.Sprintf("%d Kustomizations, 4 objects each, 20 slots", manyCount)
 	return []figure{
-		{"two interval runs of 200 unchanged Kustomizations: writes", strconv.Itoa(writes), "0"},
-		{"  reads (the API server's own included)", strconv.Itoa(reads) + " (" + strings.Join(lines, ", ") + ")", "none per object"},
-		{"  CPU of the API server, of flux, in the minute", seconds(server) + ", " + seconds(own), "-"},
+		measure("many/wall", seconds(took), 15, "s", note),
+		measure("many/apiserver-cpu", used.server, 12, "s", "of the same, the creation of the Kustomizations included"),
+		tell("many/own-cpu", used.own, "s", "of the same"),
+		tell("many/own-peak-rss", memory, "MiB", "of the same"),
 	}, nil
 }
 
-// waits measures how soon a commit is applied while a hundred Kustomizations wait for health that never comes.
-func (b *bench) waits() ([]figure, error) {
-	const count = 100
-	if err := b.start("waits", "--kustomize-concurrent=4"); err != nil {
+// idleInterval is the interval of the idle scenario; its one run of each object must fit into it.
+const idleInterval = 30 * time.Second
+
+// idle: one interval run of objects that nobody has changed.
+func idle(ctx context.Context, l *lab) ([]figure, error) {
+	proxy, err := apiproxy.New(l.plane.Config, apiproxy.Options{HTTP2: true})
+	if err != nil {
 		return nil, err
 	}
-	files := map[string]string{}
-	for i := range count {
-		name := fmt.Sprintf("never-%03d", i)
-		for path, content := range app(name) {
-			files[path] = strings.Replace(content, "replicas: 0", "replicas: 1", 1)
+	defer proxy.Close()
+	kubeconfig := filepath.Join(l.dir, "kubeconfig")
+	if err := proxy.WriteKubeconfig(kubeconfig); err != nil {
+		return nil, err
+	}
+	if err := l.start(ctx, kubeconfig, "--kustomize-concurrent=20", "--interval-jitter-percentage=0"); err != nil {
+		return nil, err
+	}
+	if _, err := applications(ctx, l, idleInterval); err != nil {
+		return nil, err
+	}
+	// What the first apply has set in motion, watches and Deployments, is over after one interval.
+	if err := l.runs(ctx, manyCount); err != nil {
+		return nil, err
+	}
+	before, err := l.cost()
+	if err != nil {
+		return nil, err
+	}
+	seq := proxy.Seq()
+	if err := l.runs(ctx, manyCount); err != nil {
+		return nil, err
+	}
+	after, err := l.cost()
+	if err != nil {
+		return nil, err
+	}
+	var writes, perObject float64
+	var counted []apiproxy.Request
+	for _, r := range proxy.Requests(seq) {
+		if r.Resource == "leases" || r.Verb == "watch" {
+			continue
+		}
+		counted = append(counted, r)
+		if r.IsWrite() || r.Resource == "events" {
+			writes++
+		}
+		if r.Name != "" {
+			perObject++
 		}
 	}
-	if _, err := b.source("waits", files); err != nil {
+	used := after.since(before)
+	note := fmt.Sprintf("one interval run of %d unchanged Kustomizations: %s", manyCount, tally(counted))
+	return []figure{
+		measure("idle/writes", writes, 0, "requests", note),
+		measure("idle/per-object-calls", perObject, 0, "requests", "of the same, reads and dry-runs included"),
+		tell("idle/apiserver-cpu", used.server, "s", "of the same, whatever else it did included"),
+		tell("idle/own-cpu", used.own, "s", "of the same"),
+	}, nil
+}
+
+func tally(requests []apiproxy.Request) string {
+	counts := apiproxy.Count(requests)
+	if len(counts) == 0 {
+		return "no requests"
+	}
+	var out []string
+	for _, key := range slices.Sorted(maps.Keys(counts)) {
+		out = append(out, fmt.Sprintf("%d %s", counts[key], key))
+	}
+	return strings.Join(out, ", ")
+}
+
+// runs waits until the process has ended so many more runs of Kustomizations, by its own metrics.
+func (l *lab) runs(ctx context.Context, n int) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	first, err := l.reconciles(ctx)
+	if err != nil {
+		return err
+	}
+	for {
+		now, err := l.reconciles(ctx)
+		if err != nil {
+			return err
+		}
+		if now >= first+float64(n) {
+			return nil
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("%g of %d runs after %s", now-first, n, patience)
+		}
+	}
+}
+
+// reconciles reads how many runs of Kustomizations there were.
+func (l *lab) reconciles(ctx context.Context) (float64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.sut.MetricsAddr+"/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, fmt.Errorf("reading the metrics: %w", err)
+	}
+	defer resp.Body.Close()
+	var sum float64
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		rest, ok := strings.CutPrefix(lines.Text(), `controller_runtime_reconcile_total{controller="kustomization"`)
+		if !ok {
+			continue
+		}
+		value, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
+		if err != nil {
+			return 0, fmt.Errorf("reading the metrics: %w", err)
+		}
+		sum += value
+	}
+	return sum, lines.Err()
+}
+
+// stuck: a hundred Kustomizations wait for what never becomes ready; another one gets a commit.
+func stuck(ctx context.Context, l *lab) ([]figure, error) {
+	if err := l.start(ctx, l.plane.Kubeconfig, "--kustomize-concurrent=4"); err != nil {
 		return nil, err
 	}
-	for i := range count {
-		name := fmt.Sprintf("never-%03d", i)
-		k := kustomization("waits", name, "apps/"+name)
+	files := map[string]*testkit.GitFile{}
+	for i := range stuckCount {
+		name := fmt.Sprintf("stuck-%03d", i)
+		files[name+"/all.yaml"] = unready(l.namespace, name)
+	}
+	broken, err := l.source(ctx, "stuck", files)
+	if err != nil {
+		return nil, err
+	}
+	for i := range stuckCount {
+		name := fmt.Sprintf("stuck-%03d", i)
+		k := broken.kustomization(name, "./"+name)
 		k.Spec.Wait, k.Spec.Timeout = true, "30m"
-		if err := b.client.Create(b.ctx, k); err != nil {
+		if err := l.create(ctx, k); err != nil {
 			return nil, err
 		}
 	}
+	other, err := l.source(ctx, "other", map[string]*testkit.GitFile{"all.yaml": fourObjects(l.namespace, "other", "one")})
+	if err != nil {
+		return nil, err
+	}
+	if err := l.create(ctx, other.kustomization("other", "./")); err != nil {
+		return nil, err
+	}
+	if err := other.applied(ctx, 1, "other"); err != nil {
+		return nil, err
+	}
 	waiting := func(o client.Object) bool {
-		for _, c := range o.(*kustomizev1.Kustomization).Status.Conditions {
-			if c.Type == meta.HealthyCondition {
-				return true
-			}
-		}
-		return false
+		k := o.(*kustomizev1.Kustomization)
+		return status(k.Status.Conditions, meta.HealthyCondition) == metav1.ConditionUnknown
 	}
-	if err := b.await(3*time.Minute, &kustomizev1.KustomizationList{}, "waits", waiting, count); err != nil {
+	if err := l.await(ctx, &kustomizev1.KustomizationList{}, stuckCount, waiting); err != nil {
 		return nil, err
 	}
-	repo, err := b.source("other", app("other"))
+	took, fetch, err := other.change(ctx, "other")
 	if err != nil {
 		return nil, err
 	}
-	if err := b.client.Create(b.ctx, kustomization("other", "other", "apps/other")); err != nil {
-		return nil, err
-	}
-	if err := b.await(time.Minute, &kustomizev1.KustomizationList{}, "other", ready, 1); err != nil {
-		return nil, err
-	}
-	took, _, err := b.change(repo, "other")
-	return []figure{{"a commit, while 100 Kustomizations wait for health on 4 slots", seconds(took), "< 2 s"}}, err
+	note := fmt.Sprintf("%d never-ready Kustomizations with wait on 4 slots; a commit to another, from the request to Ready (fetch %.2f s)", stuckCount, seconds(fetch))
+	return []figure{measure("stuck", seconds(took), 2, "s", note)}, nil
 }
 
-// push measures a four-object change from the request to Ready.
-func (b *bench) push() ([]figure, error) {
-	if err := b.start("push"); err != nil {
-		return nil, err
-	}
-	repo, err := b.source("push", app("push"))
-	if err != nil {
-		return nil, err
-	}
-	if err := b.client.Create(b.ctx, kustomization("push", "push", "apps/push")); err != nil {
-		return nil, err
-	}
-	if err := b.await(time.Minute, &kustomizev1.KustomizationList{}, "push", ready, 1); err != nil {
-		return nil, err
-	}
-	took, fetched, err := b.change(repo, "push")
-	return []figure{
-		{"flux reconcile --with-source of a four-object change", seconds(took), "-"},
-		{"  of which after the fetch", seconds(took - fetched), "< 1 s"},
-	}, err
-}
-
-// change commits a change of all four objects and reconciles with the command line. It returns how long the
-// command took, and how long the source had its artifact after the start.
-func (b *bench) change(repo *testkit.GitRepo, ns string) (took, fetched time.Duration, err error) {
-	files := app(ns)
-	for path, content := range files {
-		files[path] = strings.ReplaceAll(content, "metadata: {name: "+ns+"}", "metadata: {name: "+ns+", annotations: {changed: \"yes\"}}")
-	}
-	if err := commit(repo, files); err != nil {
-		return 0, 0, err
-	}
-	binary, err := testkit.FindFlux()
-	if err != nil {
+// change commits a change of four objects and asks for it. It returns the time until Ready and the part of it
+// that the fetch took.
+func (r *repository) change(ctx context.Context, name string) (took, fetch time.Duration, err error) {
+	if err := r.commit(map[string]*testkit.GitFile{"all.yaml": fourObjects(r.lab.namespace, name, "two")}); err != nil {
 		return 0, 0, err
 	}
 	start := time.Now()
-	source := exec.CommandContext(b.ctx, binary, "--kubeconfig", b.plane.Kubeconfig, "-n", ns, "reconcile", "source", "git", "repo")
-	if out, err := source.CombinedOutput(); err != nil {
-		return 0, 0, fmt.Errorf("flux reconcile source: %w: %s", err, out)
+	if err := r.request(ctx); err != nil {
+		return 0, 0, err
 	}
-	fetched = time.Since(start)
-	list := &kustomizev1.KustomizationList{}
-	err = b.await(time.Minute, list, ns, func(o client.Object) bool {
-		k := o.(*kustomizev1.Kustomization)
-		return ready(o) && len(k.Status.History) > 1
-	}, 1)
-	return time.Since(start), fetched, err
+	fetched, err := r.fetched(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := r.applied(ctx, 1, name); err != nil {
+		return 0, 0, err
+	}
+	return time.Since(start), fetched.Sub(start), nil
 }
 
-// requests returns the API server's count of requests by verb and resource.
-func (b *bench) requests() (map[string]int, error) {
-	set, err := kubernetes.NewForConfig(b.plane.Config)
+// push: from the fetch of a four-object change to Ready, with the command that a user types.
+func push(ctx context.Context, l *lab) ([]figure, error) {
+	if err := l.start(ctx, l.plane.Kubeconfig); err != nil {
+		return nil, err
+	}
+	repo, err := l.source(ctx, "push", map[string]*testkit.GitFile{"all.yaml": fourObjects(l.namespace, "app", "one")})
 	if err != nil {
 		return nil, err
 	}
-	text, err := set.RESTClient().Get().AbsPath("/metrics").DoRaw(b.ctx)
+	if err := l.create(ctx, repo.kustomization("push", "./")); err != nil {
+		return nil, err
+	}
+	if err := repo.applied(ctx, 1); err != nil {
+		return nil, err
+	}
+	if err := repo.commit(map[string]*testkit.GitFile{"all.yaml": fourObjects(l.namespace, "app", "two")}); err != nil {
+		return nil, err
+	}
+	binary, err := testkit.FindFlux()
 	if err != nil {
 		return nil, err
 	}
-	line := regexp.MustCompile(`^apiserver_request_total\{(.*)\} (\S+)$`)
-	label := regexp.MustCompile(`(\w+)="([^"]*)"`)
-	out := map[string]int{}
-	scanner := bufio.NewScanner(strings.NewReader(string(text)))
-	scanner.Buffer(nil, 1<<20)
-	for scanner.Scan() {
-		m := line.FindStringSubmatch(scanner.Text())
-		if m == nil {
-			continue
-		}
-		labels := map[string]string{}
-		for _, l := range label.FindAllStringSubmatch(m[1], -1) {
-			labels[l[1]] = l[2]
-		}
-		n, _ := strconv.ParseFloat(m[2], 64)
-		out[labels["verb"]+" "+labels["resource"]] += int(n)
+	cmd := exec.CommandContext(ctx, binary, "reconcile", "kustomization", "push", "--with-source", "-n", l.namespace)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+l.plane.Kubeconfig)
+	start := time.Now()
+	type result struct {
+		out []byte
+		err error
 	}
-	return out, scanner.Err()
-}
-
-func (b *bench) serverCPU() time.Duration {
-	state, err := testkit.ReadState(b.plane.Dir)
+	ended := make(chan result, 1)
+	go func() {
+		out, err := cmd.CombinedOutput()
+		ended <- result{out, err}
+	}()
+	fetched, err := repo.fetched(ctx)
 	if err != nil {
-		return 0
+		return nil, err
 	}
-	return cpu(state.Parts["kube-apiserver"].PID)
+	if err := repo.applied(ctx, 1); err != nil {
+		return nil, err
+	}
+	ready := time.Now()
+	if r := <-ended; r.err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), r.err, r.out)
+	}
+	return []figure{
+		measure("push/fetched-to-ready", seconds(ready.Sub(fetched)), 1, "s", "a four-object change with `flux reconcile kustomization --with-source`"),
+		tell("push/command", seconds(time.Since(start)), "s", "of the whole command"),
+	}, nil
 }
-
-// cpu returns user and system time of a process, from /proc; zero where there is none.
-func cpu(pid int) time.Duration {
-	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if err != nil {
-		return 0
-	}
-	// The second field is the name in brackets and may hold spaces.
-	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
-	user, _ := strconv.Atoi(fields[11])
-	system, _ := strconv.Atoi(fields[12])
-	const ticks = 100 // USER_HZ, fixed by the kernel's ABI
-	return time.Duration(user+system) * time.Second / ticks
-}
-
-// peak returns the largest resident size of a process.
-func peak(pid int) string {
-	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
-	if err != nil {
-		return "-"
-	}
-	if m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(data); m != nil {
-		kib, _ := strconv.Atoi(string(m[1]))
-		return fmt.Sprintf("%d MiB", kib/1024)
-	}
-	return "-"
-}
-
-func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }

@@ -20,7 +20,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// limit bounds the whole story; it takes well under a minute on a machine that does nothing else.
+// limit bounds the whole story; it takes seconds on a machine that does nothing else.
 const limit = 10 * time.Minute
 
 func main() {

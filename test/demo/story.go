@@ -11,7 +11,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
@@ -246,39 +245,45 @@ func (d *demo) until(ctx context.Context, o object, what string, holds func(*uns
 	defer cancel()
 	start := time.Now()
 	client := d.client.Resource(o.resource).Namespace(o.namespace)
-	selector := "metadata.name=" + o.name
-	lw := &cache.ListWatch{
-		ListFunc: func(options metav1.ListOptions) (runtime.Object, error) {
-			options.FieldSelector = selector
-			return client.List(ctx, options)
-		},
-		WatchFunc: func(options metav1.ListOptions) (watch.Interface, error) {
-			options.FieldSelector = selector
-			return client.Watch(ctx, options)
-		},
-	}
-	last := "absent"
-	initially := func(store cache.Store) (bool, error) { return len(store.List()) == 0 && holds(nil), nil }
-	_, err := watchtools.UntilWithSync(ctx, lw, &unstructured.Unstructured{}, initially, func(e watch.Event) (bool, error) {
-		u, ok := e.Object.(*unstructured.Unstructured)
-		if !ok {
-			return false, fmt.Errorf("watch %s: %v", o, e.Object)
-		}
-		if e.Type == watch.Deleted {
-			u = nil
-			last = "absent"
-		} else if _, message := readiness(u); message != "" {
-			last = message
-		} else {
-			last = fmt.Sprintf("at generation %d", u.GetGeneration())
-		}
-		return holds(u), nil
-	})
+	options := metav1.ListOptions{FieldSelector: "metadata.name=" + o.name}
+	list, err := client.List(ctx, options)
 	if err != nil {
-		return fmt.Errorf("%s: not within %s: %s is %s: %w", what, patience, o, last, err)
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	var now *unstructured.Unstructured
+	if len(list.Items) > 0 {
+		now = &list.Items[0]
+	}
+	if !holds(now) {
+		_, err = watchtools.Until(ctx, list.GetResourceVersion(), &cache.ListWatch{WatchFunc: func(from metav1.ListOptions) (watch.Interface, error) {
+			from.FieldSelector = options.FieldSelector
+			return client.Watch(ctx, from)
+		}}, func(e watch.Event) (bool, error) {
+			u, ok := e.Object.(*unstructured.Unstructured)
+			if !ok {
+				return false, fmt.Errorf("watch %s: %v", o, e.Object)
+			}
+			if now = u; e.Type == watch.Deleted {
+				now = nil
+			}
+			return holds(now), nil
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("%s: not within %s, and now %s is %s: %w", what, patience, o, describe(now), err)
 	}
 	d.say("✔ %s (%s)", what, time.Since(start).Round(10*time.Millisecond))
 	return nil
+}
+
+func describe(u *unstructured.Unstructured) string {
+	if u == nil {
+		return "absent"
+	}
+	if status, message := readiness(u); status != "" {
+		return fmt.Sprintf("Ready=%s: %s", status, message)
+	}
+	return fmt.Sprintf("at generation %d", u.GetGeneration())
 }
 
 func present(u *unstructured.Unstructured) bool { return u != nil }

@@ -31,7 +31,7 @@ func TestGarbage(t *testing.T) {
 		{"136 renamed objects are replaced, new ones first", renamed},
 		{"137 prune disabled, also for the finalizer", pruneDisabled},
 		{"138 copied labels make nobody an owner", copiedLabels},
-		{"139 an object that another declares too", twoOwners},
+		{"139 an object that moves to another owner", moved},
 		{"143 one object under two API groups", twoGroups},
 		{"144 recreated by someone else", recreatedByOthers},
 		{"114 objects whose kind is gone", kindGone},
@@ -296,34 +296,48 @@ func copiedLabels(s *scene) {
 	s.remove(copied)
 }
 
-// twoOwners: A and B declare one object, then A drops it. Nobody may delete it.
-func twoOwners(s *scene) {
-	shared := s.configMap("shared", "x")
-	own := s.configMap("own", "x")
+// moved: an object moves from one Kustomization to another in one commit. Whoever comes first, it is there in the
+// end, belongs to the new owner, and stays when the old one goes.
+func moved(s *scene) {
+	object, own := s.configMap("moved", "x"), s.configMap("own", "x")
 	b := s.child("b", "./b")
 	s.latest = s.push(map[string]*testkit.GitFile{
-		"a/shared.yaml": {Content: string(encode(s.t, shared))}, "a/own.yaml": {Content: string(encode(s.t, own))},
-		"b/shared.yaml": {Content: string(encode(s.t, shared))},
+		"a/moved.yaml": {Content: string(encode(s.t, object))}, "a/own.yaml": {Content: string(encode(s.t, own))},
+		"b/own.yaml": {Content: string(encode(s.t, s.configMap("other", "x")))},
 	})
+	before := s.latest
 	s.source()
 	s.create(b.DeepCopy())
-	s.awaitReady(b.GetName())
 	s.kustomization(func(k *kustomizev1.Kustomization) { k.Spec.Path = "./a" })
 	s.awaitApplied(s.latest)
-
-	latest := s.push(map[string]*testkit.GitFile{"a/shared.yaml": nil})
-	s.request(s.gitRepository())
-	s.awaitApplied(latest)
 	s.awaitReady(b.GetName())
-	s.present(shared)
-	s.noDeletes()
+
+	s.latest = s.push(map[string]*testkit.GitFile{"a/moved.yaml": nil, "b/moved.yaml": {Content: string(encode(s.t, object))}})
+	s.want = []*unstructured.Unstructured{own}
+	theirs := []*unstructured.Unstructured{s.configMap("other", "x"), object}
+	s.law.Desired = s.desiredAt(
+		map[string][]*unstructured.Unstructured{before: {own, object}, s.latest: s.want},
+		map[string][]*unstructured.Unstructured{before: theirs[:1], s.latest: theirs},
+	)
+	s.request(s.gitRepository())
+	s.awaitApplied(s.latest)
 	k := s.ks()
 	k.Name = b.GetName()
+	if err := s.appliedBy(s.t.Context(), k, s.latest); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.judge.Converged(s.t.Context(), oracle.Owner{Namespace: s.namespace, Name: k.Name}, s.latest, theirs); err != nil {
+		s.t.Error(err)
+	}
+	s.verify()
+	deleteKustomization(s)
+	s.awaitKustomization(goneKustomization)
+	s.present(theirs...)
 	if err := s.client.Delete(s.t.Context(), k); err != nil {
 		s.t.Fatal(err)
 	}
 	s.awaitGone(k.Name)
-	s.law.Desired = func(oracle.Owner, string) (map[string]bool, bool) { return map[string]bool{}, true }
+	s.absent(theirs...)
 }
 
 // twoGroups: the objects of these groups are stored as one.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
 	"github.com/seed-79636ae9/flux/api/meta"
@@ -42,6 +44,7 @@ const (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	log.SetLogger(logr.Discard())
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
 	if !given {
@@ -103,10 +106,10 @@ func newRig(t *testing.T, flags ...string) *rig {
 	r.judge, err = oracle.NewJudge(config, oracle.Kustomizations())
 	check("creating the judge")
 	r.witness = oracle.NewWitness(r.judge)
-	log, err := os.Create(filepath.Join(dir, "api.jsonl"))
+	requests, err := os.Create(filepath.Join(dir, "api.jsonl"))
 	check("creating the log of the proxy")
-	t.Cleanup(func() { log.Close() })
-	r.proxy, err = apiproxy.New(config, apiproxy.Options{Log: log, Capture: r.witness.Capture, Witness: r.witness.See})
+	t.Cleanup(func() { requests.Close() })
+	r.proxy, err = apiproxy.New(config, apiproxy.Options{Log: requests, Capture: r.witness.Capture, Witness: r.witness.See})
 	check("starting the proxy")
 	t.Cleanup(r.proxy.Close)
 	kubeconfig := filepath.Join(dir, "kubeconfig")
@@ -377,7 +380,12 @@ func (s *scene) awaitApplied(revision string) {
 }
 
 func (s *scene) applied(ctx context.Context, revision string) error {
-	return awaitErr(ctx, s, &kustomizev1.KustomizationList{}, s.ks(), func(o *kustomizev1.Kustomization) string {
+	return s.appliedBy(ctx, s.ks(), revision)
+}
+
+// appliedBy is applied for another Kustomization of the scene.
+func (s *scene) appliedBy(ctx context.Context, k *kustomizev1.Kustomization, revision string) error {
+	return awaitErr(ctx, s, &kustomizev1.KustomizationList{}, k, func(o *kustomizev1.Kustomization) string {
 		switch {
 		case o == nil:
 			return "it does not exist"

@@ -89,7 +89,8 @@ func writeEntry(tw *tar.Writer, e Entry, buffer []byte) error {
 	if err != nil {
 		return fmt.Errorf("open '%s': %w", e.Path, err)
 	}
-	n, err := io.CopyBuffer(tw, r, buffer)
+	// A file's own WriteTo would allocate a buffer each time.
+	n, err := io.CopyBuffer(tw, struct{ io.Reader }{r}, buffer)
 	if err = errors.Join(err, r.Close()); err != nil {
 		return fmt.Errorf("add '%s' to the archive: %w", e.Path, err)
 	}

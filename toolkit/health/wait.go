@@ -30,8 +30,8 @@ type Check struct {
 	Namespace, Name string
 	// ResourceVersion is that of the caller's own last write, if any: older states do not count.
 	ResourceVersion string
-	// MayVanish: the object deletes itself when done (a Job with ttlSecondsAfterFinished, kustomization 91), so its absence
-	// after ResourceVersion is success.
+	// MayVanish: the object was applied and deletes itself when done (a Job with ttlSecondsAfterFinished, kustomization 91),
+	// so its absence is success.
 	MayVanish bool
 }
 
@@ -207,7 +207,7 @@ func (x *wait) watched(i int, how effort) bool {
 	}
 	// Not ours to see through the watch: a read at each poll, not at each change of something else. But one of ours that just
 	// left the view was deleted, which is worth a read at once.
-	return sight != kube.Absent || c.ResourceVersion == "" || x.state[i].Status == kube.NotFound
+	return sight != kube.Absent || c.ResourceVersion == "" && !c.MayVanish || x.state[i].Status == kube.NotFound
 }
 
 // live reads an object and computes its verdict.
@@ -228,7 +228,7 @@ func (x *wait) live(ctx context.Context, i int) {
 		err = getErr
 	}
 	switch {
-	case apierrors.IsNotFound(err) && c.MayVanish && c.ResourceVersion != "":
+	case apierrors.IsNotFound(err) && c.MayVanish:
 		x.state[i] = kube.Verdict{Status: kube.Current, Message: "deleted itself when done"}
 	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
 		x.state[i] = kube.Verdict{Status: kube.NotFound, Message: err.Error()}

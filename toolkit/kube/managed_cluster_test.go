@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -298,14 +299,11 @@ func TestWatchDefinitions(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = crds.Delete(context.Background(), crd.GetName(), metav1.DeleteOptions{}) }()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		if _, err := clients.Mapper().Resource(ctx, gvk); err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the new kind never became known")
-		}
-		time.Sleep(50 * time.Millisecond)
+	known := func(ctx context.Context) (bool, error) {
+		_, err := clients.Mapper().Resource(ctx, gvk)
+		return err == nil, nil
+	}
+	if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 20*time.Second, true, known); err != nil {
+		t.Fatal("the new kind never became known")
 	}
 }

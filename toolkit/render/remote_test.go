@@ -192,7 +192,7 @@ func TestRemoteRepository(t *testing.T) {
 	repo := writeTree(t, map[string]string{"deploy/kustomization.yaml": "resources: [../base, c.yaml]\n", "deploy/c.yaml": configMap("c"), "base/kustomization.yaml": "resources: [b.yaml]\n", "base/b.yaml": configMap("b")})
 	h := newHost(t, nil)
 	var asked []Repository
-	res, err := Build(t.Context(), treeWith(t, map[string]string{"kustomization.yaml": "namePrefix: x-\nresources: ['URL/org/repo//deploy?ref=v1&submodules=0', 'git@example.com:org/repo.git/base']\n"}, h.URL),
+	_, err := Build(t.Context(), treeWith(t, map[string]string{"kustomization.yaml": "namePrefix: x-\nresources: ['URL/org/repo//deploy?ref=v1&submodules=0', 'git@example.com:org/repo.git/base']\n"}, h.URL),
 		Spec{}, Options{Git: fetcherFunc(func(r Repository) (string, error) {
 			asked = append(asked, r)
 			return repo, nil
@@ -207,7 +207,7 @@ func TestRemoteRepository(t *testing.T) {
 	if diff := cmp.Diff(want, asked); diff != "" {
 		t.Errorf("repositories (-want +got):\n%s", diff)
 	}
-	res, err = Build(t.Context(), treeWith(t, map[string]string{"kustomization.yaml": "namePrefix: x-\nresources: ['github.com/org/repo/deploy?version=v2']\n"}, ""),
+	res, err := Build(t.Context(), treeWith(t, map[string]string{"kustomization.yaml": "namePrefix: x-\nresources: ['github.com/org/repo/deploy?version=v2']\n"}, ""),
 		Spec{}, Options{Git: fetcherFunc(func(r Repository) (string, error) { return repo, nil })})
 	if err != nil {
 		t.Fatal(err)

@@ -253,6 +253,10 @@ func (r *run) awaitCurrent(ctx context.Context, open []*plan) error {
 		for i := 0; i < len(open); i++ {
 			p := open[i]
 			live, err := r.Client.Get(ctx, p.ref)
+			if ctx.Err() != nil {
+				// A parked wait that is interrupted says by what.
+				return context.Cause(ctx)
+			}
 			status := kube.NotFound
 			if err == nil {
 				status = kube.Assess(live).Status

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -311,12 +312,9 @@ func (l *lab) remove(kind, name string) {
 // eventually polls until a condition that no event announces holds.
 func (l *lab) eventually(what string, holds func() bool) {
 	l.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !holds() {
-		if time.Now().After(deadline) {
-			l.t.Fatalf("never: %s", what)
-		}
-		time.Sleep(50 * time.Millisecond)
+	poll := func(context.Context) (bool, error) { return holds(), nil }
+	if err := wait.PollUntilContextTimeout(l.t.Context(), 50*time.Millisecond, 20*time.Second, true, poll); err != nil {
+		l.t.Fatalf("never: %s", what)
 	}
 }
 

@@ -1,6 +1,8 @@
 package ssa_test
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -390,4 +392,26 @@ CustomResourceDefinition/widgets.NS.example.com deleted`, "NS", l.ns)
 	if err := l.applier.Gone(t.Context(), pruned.Deleted, 20*time.Second); err != nil {
 		t.Errorf("waiting for termination: %v", err)
 	}
+}
+
+// architecture 3: a parked wait that is interrupted ends the run between two stages, and says by what.
+func TestSettleInterrupted(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.removeCRD()
+	newer := errors.New("a newer event")
+	_, err := l.apply(l.widgets(widgetCRD, "", "false")+l.widgets(widget, "v1", ""), func(r *ssa.Request) {
+		r.Park = func(ctx context.Context, wait func(context.Context) error) error {
+			ctx, cancel := context.WithCancelCause(ctx)
+			cancel(newer)
+			return wait(ctx)
+		}
+	})
+	if !errors.Is(err, newer) {
+		t.Errorf("error: %v", err)
+	}
+	if len(l.inv) != 1 {
+		t.Errorf("inventory: %v, want the definition", l.inv)
+	}
+	l.mustApply(l.widgets(widgetCRD, "", "false") + l.widgets(widget, "v1", ""))
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/seed-79636ae9/flux/cluster/internal/child"
 	"github.com/seed-79636ae9/flux/cluster/internal/release"
@@ -27,6 +28,8 @@ func run(args []string) int {
 		}
 		return 0
 	}
+	// The linked programs have put flags of their own into the global set, which cobra would offer beside ours.
+	pflag.CommandLine = pflag.NewFlagSet(args[0], pflag.ContinueOnError)
 	root := rootCommand()
 	root.SetArgs(args[1:])
 	err := root.Execute()
@@ -49,6 +52,8 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
+		// With a body, however small, cobra judges the arguments: a misspelt command is an error.
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	if v, err := release.Linked(); err == nil {
 		root.Version = fmt.Sprintf("kubernetes %s, etcd %s, kwok %s", v.Kubernetes, v.Etcd, v.Kwok)
