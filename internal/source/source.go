@@ -51,7 +51,15 @@ type instance struct {
 	retentionRecords                     int
 	digest                               string
 	kexAlgos, hostKeyAlgos               []string
+	accepted                             accepted
 	store                                *artifact.Store
+}
+
+// accepted are flags of 2.9 whose subject this version does not have; a Deployment that carries them must still start.
+type accepted struct {
+	helmIndexBytes, helmChartBytes, helmChartFileBytes int64
+	helmCacheSize                                      int
+	helmCacheTTL, helmCachePurge                       time.Duration
 }
 
 // BindFlags implements component.Instance (wire.md 14). The variables of the environment are 2.9's.
@@ -64,6 +72,12 @@ func (i *instance) BindFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&i.digest, "artifact-digest-algo", string(artifact.SHA256), "The algorithm of artifact digests: sha256, sha384, sha512 or blake3.")
 	fs.StringSliceVar(&i.kexAlgos, "ssh-kex-algos", nil, "The key exchange algorithms SSH offers, in order of preference.")
 	fs.StringSliceVar(&i.hostKeyAlgos, "ssh-hostkey-algos", nil, "The host key algorithms SSH offers, in order of preference.")
+	fs.Int64Var(&i.accepted.helmIndexBytes, "helm-index-max-size", 50<<20, "Accepted; Helm repositories are not part of this version.")
+	fs.Int64Var(&i.accepted.helmChartBytes, "helm-chart-max-size", 10<<20, "Accepted; Helm charts are not part of this version.")
+	fs.Int64Var(&i.accepted.helmChartFileBytes, "helm-chart-file-max-size", 5<<20, "Accepted; Helm charts are not part of this version.")
+	fs.IntVar(&i.accepted.helmCacheSize, "helm-cache-max-size", 0, "Accepted; Helm repositories are not part of this version.")
+	fs.DurationVar(&i.accepted.helmCacheTTL, "helm-cache-ttl", 15*time.Minute, "Accepted; Helm repositories are not part of this version.")
+	fs.DurationVar(&i.accepted.helmCachePurge, "helm-cache-purge-interval", time.Minute, "Accepted; Helm repositories are not part of this version.")
 }
 
 func fromEnv(name, otherwise string) string {
