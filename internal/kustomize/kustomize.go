@@ -142,13 +142,7 @@ func (i *instance) Setup(ctx context.Context, host *component.Host) error {
 		Cached: host.Client, Reader: host.Reader, Artifacts: host.Artifacts, Clusters: host.Clusters, Graph: depend.NewGraph(),
 		Namespace: host.Namespace, Clock: clock.RealClock{}, touched: newOwnerSet(),
 	}
-	sources := host.Client
-	k.Sources = &sourceref.Resolver{
-		Reader: sources, NoCrossNamespaceRefs: common.NoCrossNamespaceRefs, ExternalArtifact: gates["ExternalArtifact"],
-	}
-	if gates["DirectSourceFetch"] {
-		k.Sources.Reader = host.Reader
-	}
+	k.Sources = resolver(host)
 	var handle *loop.Handle
 	i.watchManaged(k, host, func(o kube.Owner, delay time.Duration) {
 		if i.correctDrift == driftOnWatch && handle != nil {
@@ -162,6 +156,18 @@ func (i *instance) Setup(ctx context.Context, host *component.Host) error {
 		return err
 	}
 	return host.Manager.Add(manager.RunnableFunc(k.Managed.Run))
+}
+
+// resolver reads sources from the cache, or live when a feature gate asks for it (kustomization 14).
+func resolver(host *component.Host) *sourceref.Resolver {
+	gates := host.Common.Gates
+	out := &sourceref.Resolver{
+		Reader: host.Client, NoCrossNamespaceRefs: host.Common.NoCrossNamespaceRefs, ExternalArtifact: gates["ExternalArtifact"],
+	}
+	if gates["DirectSourceFetch"] {
+		out.Reader = host.Reader
+	}
+	return out
 }
 
 // watchManaged connects the watch of managed objects with the memory of what was applied.
