@@ -294,6 +294,7 @@ func TestWatchBranch(t *testing.T) {
 			go func() {
 				ended <- watchBranch(ctx, g, filepath.Join(dir, ".git"), branch, func() { moved <- struct{}{} })
 			}()
+			<-moved
 			for _, step := range [][]string{
 				{"commit", "--quiet", "--allow-empty", "-m", "two"},
 				{"pack-refs", "--all", "--prune"},
