@@ -23,7 +23,7 @@ func (k *Kustomizer) dependencies(ctx context.Context, w *work) error {
 	if len(w.obj.Spec.DependsOn) == 0 {
 		return nil
 	}
-	err := depend.Check(ctx, dependencyReader{k.Cached}, kustomizev1.GroupVersion.WithKind(kustomizev1.KustomizationKind), w.obj, w.obj.Spec.DependsOn, depend.Rules{
+	err := depend.Check(ctx, dependencyReader{Reader: k.Cached, live: k.Reader}, kustomizev1.GroupVersion.WithKind(kustomizev1.KustomizationKind), w.obj, w.obj.Spec.DependsOn, depend.Rules{
 		Additive:             k.AdditiveReadyExpr,
 		NoCrossNamespaceRefs: k.NoCrossNamespaceRefs,
 		Source: &depend.Source{
@@ -60,16 +60,24 @@ func path(cycle []depend.Key) string {
 
 // dependencyReader reads Kustomizations from the typed cache. 2.9 reads dependencies from the API server because
 // it polls; here the event that wakes a dependent has passed through this very cache, so that it cannot be older.
-type dependencyReader struct{ client.Reader }
+// What the cache does not have is read live: it may belong to another shard or namespace than the process watches.
+type dependencyReader struct {
+	client.Reader // the cache
+	live          client.Reader
+}
 
 // Get implements client.Reader for *unstructured.Unstructured.
 func (r dependencyReader) Get(ctx context.Context, key client.ObjectKey, out client.Object, _ ...client.GetOption) error {
 	var found kustomizev1.Kustomization
-	if err := r.Reader.Get(ctx, key, &found); err != nil {
-		if apierrors.IsNotFound(err) {
-			// The API server's words, which name the resource where the cache names the kind.
-			return apierrors.NewNotFound(kustomizev1.GroupVersion.WithResource("kustomizations").GroupResource(), key.Name)
-		}
+	err := r.Reader.Get(ctx, key, &found)
+	if err != nil {
+		err = r.live.Get(ctx, key, &found)
+	}
+	if apierrors.IsNotFound(err) {
+		// The API server's words, which name the resource where other readers name the kind.
+		return apierrors.NewNotFound(kustomizev1.GroupVersion.WithResource("kustomizations").GroupResource(), key.Name)
+	}
+	if err != nil {
 		return err
 	}
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&found)

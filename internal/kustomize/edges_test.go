@@ -6,7 +6,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -199,5 +201,37 @@ func TestDirectSourceFetch(t *testing.T) {
 		if source.Revision != want {
 			t.Errorf("DirectSourceFetch=%t reads %q, want %q", direct, source.Revision, want)
 		}
+	}
+}
+
+// kustomization 15; _common 12, 13: a dependency that the process does not watch, since it is in another shard or namespace, is read
+// live; one that it watches is not.
+func TestDependencyOutsideTheCache(t *testing.T) {
+	scheme := runtime.NewScheme()
+	if err := kustomizev1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	with := func(objects ...client.Object) client.Reader {
+		return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build()
+	}
+	applied := func(revision string) func(*kustomizev1.Kustomization) {
+		return func(o *kustomizev1.Kustomization) { o.Status.LastAppliedRevision = revision }
+	}
+	reader := dependencyReader{
+		Reader: with(named("ours", applied("cached"))), live: with(named("ours", applied("live")), named("theirs", applied("live"))),
+	}
+	for name, want := range map[string]string{"ours": "cached", "theirs": "live"} {
+		found := &unstructured.Unstructured{}
+		found.SetGroupVersionKind(kustomizev1.GroupVersion.WithKind(kustomizev1.KustomizationKind))
+		if err := reader.Get(t.Context(), types.NamespacedName{Namespace: "apps", Name: name}, found); err != nil {
+			t.Fatal(err)
+		}
+		if got, _, _ := unstructured.NestedString(found.Object, "status", "lastAppliedRevision"); got != want {
+			t.Errorf("%s: revision %q, want %q", name, got, want)
+		}
+	}
+	err := reader.Get(t.Context(), types.NamespacedName{Namespace: "apps", Name: "none"}, &unstructured.Unstructured{})
+	if !apierrors.IsNotFound(err) || err.Error() != `kustomizations.kustomize.toolkit.fluxcd.io "none" not found` {
+		t.Errorf("error = %v", err)
 	}
 }
