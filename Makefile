@@ -28,7 +28,7 @@ SYSTEM := ./internal/cli ./test/compat ./test/e2e
 test: build cluster ## run all tests: units, and those that need a cluster
 	cd cluster && $(TEST) -timeout 15m ./...
 	bin/flux-cluster exec -- $(TEST) -timeout 20m $$(go list ./... | grep -v -x -F $(patsubst .%,-e github.com/seed-79636ae9/flux%,$(SYSTEM)))
-	bin/flux-cluster exec --pods=none -- $(TEST) -p 1 -timeout 30m $(SYSTEM)
+	bin/flux-cluster exec -- $(TEST) -p 1 -timeout 30m $(SYSTEM)
 
 .PHONY: build
 build: ## build bin/flux

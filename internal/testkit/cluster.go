@@ -44,8 +44,8 @@ type ControlPlane struct {
 
 // Cluster returns a client configuration with all rights on a control plane that is shared with
 // other tests: stay inside a Namespace, or inside names nobody else uses. The control plane is
-// the one FLUX_TEST_KUBECONFIG names or else one started for this test binary, without any Pod
-// simulator. A test that cannot have one fails; with -short it is skipped.
+// the one FLUX_TEST_KUBECONFIG names or else one started for this test binary; its Pods are
+// simulated. A test that cannot have one fails; with -short it is skipped.
 func Cluster(t testing.TB) *rest.Config {
 	t.Helper()
 	if testing.Short() {
@@ -105,7 +105,7 @@ func sharedControlPlane() (*ControlPlane, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(program, "exec", "--pods=none", "--", "sh", "-c", `echo "`+KubeconfigEnv+`=$`+KubeconfigEnv+`"; exec cat`)
+	cmd := exec.Command(program, "exec", "--", "sh", "-c", `echo "`+KubeconfigEnv+`=$`+KubeconfigEnv+`"; exec cat`)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", program, err)
