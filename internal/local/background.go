@@ -253,7 +253,8 @@ func (e *environment) populate(ctx context.Context) error {
 	}
 	if e.repo.watch != "" {
 		e.servers.Go(func() {
-			if err := watchBranch(ctx, e.git.asUser(), e.repo.watch, e.repo.branch, func() { e.requestGit(ctx, e.repo.url) }); err != nil {
+			// The first sync, which is asked for later, covers what happens until the branch is watched.
+			if err := watchBranch(ctx, e.git.asUser(), e.repo.watch, e.repo.branch, func() {}, func() { e.requestGit(ctx, e.repo.url) }); err != nil {
 				e.note(err.Error() + "; new commits are found within a minute")
 			}
 		})

@@ -290,11 +290,11 @@ func TestWatchBranch(t *testing.T) {
 			g.must(t, dir, "init", "--quiet", "--initial-branch="+branch)
 			g.must(t, dir, "commit", "--quiet", "--allow-empty", "-m", "one")
 			ctx, cancel := context.WithCancel(t.Context())
-			moved, ended := make(chan struct{}, 8), make(chan error, 1)
+			watching, moved, ended := make(chan struct{}), make(chan struct{}, 8), make(chan error, 1)
 			go func() {
-				ended <- watchBranch(ctx, g, filepath.Join(dir, ".git"), branch, func() { moved <- struct{}{} })
+				ended <- watchBranch(ctx, g, filepath.Join(dir, ".git"), branch, func() { close(watching) }, func() { moved <- struct{}{} })
 			}()
-			<-moved
+			<-watching
 			for _, step := range [][]string{
 				{"commit", "--quiet", "--allow-empty", "-m", "two"},
 				{"pack-refs", "--all", "--prune"},

@@ -13,9 +13,9 @@ import (
 // settleTime lets git finish: one commit renames several files in its directory.
 const settleTime = 50 * time.Millisecond
 
-// watchBranch calls moved once it watches, since the branch may have moved before, and then whenever the branch of the repository in
-// gitDir points to another commit, until ctx ends. Nobody pushes to a working tree, so its files are the event.
-func watchBranch(ctx context.Context, g *git, gitDir, branch string, moved func()) error {
+// watchBranch calls watching once nothing can be missed any more, and moved whenever a branch of the repository in gitDir points to
+// another commit, until ctx ends. Nobody pushes to a working tree, so its files are the event.
+func watchBranch(ctx context.Context, g *git, gitDir, branch string, watching, moved func()) error {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", gitDir, err)
@@ -24,11 +24,12 @@ func watchBranch(ctx context.Context, g *git, gitDir, branch string, moved func(
 	if err := watcher.Add(gitDir); err != nil {
 		return fmt.Errorf("watch %s: %w", gitDir, err)
 	}
-	if _, err := tip(ctx, g, gitDir, branch); err != nil {
+	last, err := tip(ctx, g, gitDir, branch)
+	if err != nil {
 		return err
 	}
-	last := ""
 	arm(watcher, gitDir, branch)
+	watching()
 	settled := time.NewTimer(0)
 	defer settled.Stop()
 	for {
