@@ -143,10 +143,7 @@ func LocalLogs(clock clock.WithTicker) LogSourceFunc {
 // useEnvironment turns the commands to the environment of flux up where the user has no kubeconfig whatsoever: someone who has one,
 // or works inside a cluster, is never led elsewhere.
 func (f *Factory) useEnvironment() {
-	if *f.kube.KubeConfig != "" || *f.kube.APIServer != "" || f.Getenv(clientcmd.RecommendedConfigPathEnvVar) != "" || f.Getenv("KUBERNETES_SERVICE_HOST") != "" {
-		return
-	}
-	if _, err := os.Stat(clientcmd.RecommendedHomeFile); err == nil {
+	if f.knowsCluster(clientcmd.RecommendedHomeFile) {
 		return
 	}
 	directory, err := os.Getwd()
@@ -154,4 +151,13 @@ func (f *Factory) useEnvironment() {
 		return
 	}
 	*f.kube.KubeConfig = local.UserPlaces().Kubeconfig(directory)
+}
+
+// knowsCluster tells whether anything says which cluster is meant; homeFile is the kubeconfig in the user's home directory.
+func (f *Factory) knowsCluster(homeFile string) bool {
+	if *f.kube.KubeConfig != "" || *f.kube.APIServer != "" || f.Getenv(clientcmd.RecommendedConfigPathEnvVar) != "" || f.Getenv("KUBERNETES_SERVICE_HOST") != "" {
+		return true
+	}
+	_, err := os.Stat(homeFile)
+	return err == nil
 }

@@ -79,6 +79,8 @@ func (o *upOptions) run(ctx context.Context) error {
 	case errors.As(err, &sync):
 		o.exportLine(state)
 		return hinted(fmt.Errorf("%w; the environment stays up and tries again", err), "flux status")
+	case errors.Is(err, context.DeadlineExceeded):
+		return hinted(err, "flux up --timeout 15m")
 	case err != nil:
 		return err
 	}

@@ -194,8 +194,8 @@ func reference(t *testing.T, text string) name.Reference {
 
 func TestRegistrySurvivesARestart(t *testing.T) {
 	dir := t.TempDir()
-	var pushed []string
-	host, stop := startRegistry(t, dir, func(name string) { pushed = append(pushed, name) })
+	pushed := make(chan string, 64)
+	host, stop := startRegistry(t, dir, func(name string) { pushed <- name })
 	img, err := random.Image(1<<10, 2)
 	if err != nil {
 		t.Fatal(err)
@@ -216,8 +216,8 @@ func TestRegistrySurvivesARestart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(pushed) == 0 || pushed[0] != "team/app" {
-		t.Errorf("pushes were told as %v, want team/app first", pushed)
+	if first := <-pushed; first != "team/app" {
+		t.Errorf("the first push was told as one to %s, want team/app", first)
 	}
 	stop()
 
