@@ -372,17 +372,21 @@ func TestFull(t *testing.T) {
 	l := newLab(t)
 	const text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
 	l.synced(l.mustApply(text))
-	for name, change := range map[string]func(*ssa.Request){
-		"full":      func(r *ssa.Request) { r.Full = true },
-		"forgotten": func(*ssa.Request) { l.memory.Forget(l.owner) },
-		"unwatched": func(*ssa.Request) { l.applier.Memory = ssa.NewMemory(ssa.MemoryOptions{}) },
-		"no memory": func(*ssa.Request) { l.applier.Memory = nil },
+	// "full" comes first: the others teach the memory the content, and then there is nothing to get.
+	for _, c := range []struct {
+		name   string
+		change func(*ssa.Request)
+	}{
+		{"full", func(r *ssa.Request) { r.Full = true }},
+		{"forgotten", func(*ssa.Request) { l.memory.Forget(l.owner) }},
+		{"unwatched", func(*ssa.Request) { l.applier.Memory = ssa.NewMemory(ssa.MemoryOptions{}) }},
+		{"no memory", func(*ssa.Request) { l.applier.Memory = nil }},
 	} {
 		l.log.take()
-		l.mustApply(text, change)
+		l.mustApply(text, c.change)
 		l.applier.Memory = l.memory
 		if diff := cmp.Diff(map[string]int{"PATCH dry-run": 1, "GET": 1}, l.log.take()); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", name, diff)
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
 	}
 	if _, err := l.apply(text + "---\n" + text); err == nil || !strings.Contains(err.Error(), "is declared twice") {
