@@ -316,15 +316,14 @@ func (e *environment) sync(ctx context.Context) {
 	state := e.state
 	e.mu.Unlock()
 	e.news.tell(Progress{State: &state})
-	token := newToken(time.Now())
-	err := e.objects.Load().followRepository(ctx, e.repo, token)
+	err := e.objects.Load().followRepository(ctx, e.repo, newToken(time.Now()))
 	if err == nil && e.controllers == nil {
 		e.news.tell(Progress{Text: "no controllers in this build: the repository is not applied", Synced: true})
 		return
 	}
 	began := time.Now()
 	if err == nil {
-		err = e.objects.Load().awaitSync(ctx, token)
+		err = e.objects.Load().awaitSync(ctx)
 	}
 	switch {
 	case ctx.Err() != nil:

@@ -295,8 +295,10 @@ func terminate(ctx context.Context, dir string) error {
 	// The lock is let go only when the last child is gone and the data removed, so waiting for it needs no polling.
 	released := make(chan error, 1)
 	go func() {
-		defer file.Close()
-		released <- waitLock(file)
+		err := waitLock(file)
+		// Before the word is out: whoever goes on takes the lock next.
+		_ = file.Close()
+		released <- err
 	}()
 	select {
 	case err := <-released:

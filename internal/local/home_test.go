@@ -242,3 +242,28 @@ func realTempDir(t *testing.T) string {
 	}
 	return dir
 }
+
+// TestTerminateFreesTheLock: who waited for the end of an environment may take its directory at once.
+func TestTerminateFreesTheLock(t *testing.T) {
+	for range 200 {
+		dir := filepath.Join(t.TempDir(), "data")
+		h, err := openHome(dir, roomy(false))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Nobody is signalled: there is no such process.
+		h.mark.PID = 1 << 30
+		if err := h.writeMarker(); err != nil {
+			t.Fatal(err)
+		}
+		go h.close()
+		if err := terminate(t.Context(), dir); err != nil {
+			t.Fatal(err)
+		}
+		again, err := openHome(dir, roomy(false))
+		if err != nil {
+			t.Fatalf("after terminate: %v", err)
+		}
+		again.close()
+	}
+}

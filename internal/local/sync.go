@@ -33,8 +33,9 @@ type verdict struct {
 	failed bool
 }
 
-// judge reads the status of the source and the Kustomization after the request token; an empty token stands for whatever was last.
-func judge(source *sourcev1.GitRepository, applier *kustomizev1.Kustomization, token string) verdict {
+// judge reads the status of the source and the Kustomization. With answered, only what they say after the latest request counts: the
+// first one of flux up, or one that a push or a person has put in its place.
+func judge(source *sourcev1.GitRepository, applier *kustomizev1.Kustomization, answered bool) verdict {
 	v := verdict{Sync: Sync{Message: "waiting for the controllers", Suspended: source.Spec.Suspend || applier.Spec.Suspend}}
 	if v.Suspended {
 		v.Message = "suspended"
@@ -42,10 +43,10 @@ func judge(source *sourcev1.GitRepository, applier *kustomizev1.Kustomization, t
 	if artifact := source.Status.Artifact; artifact != nil {
 		v.Revision = artifact.Revision
 	}
-	if !v.read(source.Generation, source.Status.ObservedGeneration, source.Status.Conditions, token == "" || source.Status.LastHandledReconcileAt == token) {
+	if !v.read(source.Generation, source.Status.ObservedGeneration, source.Status.Conditions, !answered || handled(source, source.Status.LastHandledReconcileAt)) {
 		return v
 	}
-	if !v.read(applier.Generation, applier.Status.ObservedGeneration, applier.Status.Conditions, token == "" || applier.Status.LastHandledReconcileAt == token) {
+	if !v.read(applier.Generation, applier.Status.ObservedGeneration, applier.Status.Conditions, !answered || handled(applier, applier.Status.LastHandledReconcileAt)) {
 		return v
 	}
 	if applier.Status.LastAppliedRevision != v.Revision {
@@ -54,6 +55,21 @@ func judge(source *sourcev1.GitRepository, applier *kustomizev1.Kustomization, t
 	}
 	v.Ready = true
 	return v
+}
+
+// passing tells the reasons of Ready=False that stand for work yet to come.
+func passing(reason string) bool {
+	switch reason {
+	case meta.DependencyNotReadyReason, meta.ProgressingReason, meta.ArtifactFailedReason, meta.HealthCheckCanceledReason:
+		return true
+	}
+	return false
+}
+
+// handled tells whether an object's last request was answered.
+func handled(o metav1.Object, last string) bool {
+	request := o.GetAnnotations()[meta.ReconcileRequestAnnotation]
+	return request != "" && request == last
 }
 
 // read takes in one object's conditions and returns true when it is ready.
@@ -67,14 +83,14 @@ func (v *verdict) read(generation, observed int64, conditions []metav1.Condition
 	case metav1.ConditionTrue:
 		return observed == generation
 	case metav1.ConditionFalse:
-		v.failed = ready.Reason != meta.DependencyNotReadyReason && ready.Reason != meta.ProgressingReason && ready.Reason != meta.ArtifactFailedReason
+		v.failed = !passing(ready.Reason)
 	}
 	return false
 }
 
-// awaitSync returns when the request token is fulfilled, or at the first failure: the controllers go on trying, but whoever waits
+// awaitSync returns when the latest request of both objects is fulfilled, or at the first failure: the controllers go on trying, but whoever waits
 // wants to know.
-func (o *objects) awaitSync(ctx context.Context, token string) error {
+func (o *objects) awaitSync(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	sources, appliers := make(chan *unstructured.Unstructured), make(chan *unstructured.Unstructured)
@@ -104,7 +120,7 @@ func (o *objects) awaitSync(ctx context.Context, token string) error {
 		if err != nil {
 			return fmt.Errorf("wait for the first sync: %w", err)
 		}
-		v := judge(&source, &applier, token)
+		v := judge(&source, &applier, true)
 		switch {
 		case v.Ready:
 			return nil
@@ -149,5 +165,5 @@ func readSync(ctx context.Context, kubeconfig string) (Sync, error) {
 	if err := decode(u, &applier); err != nil {
 		return Sync{}, err
 	}
-	return judge(&source, &applier, "").Sync, nil
+	return judge(&source, &applier, false).Sync, nil
 }

@@ -20,9 +20,11 @@ func fulfilled() (*sourcev1.GitRepository, *kustomizev1.Kustomization) {
 	source.Generation, source.Status.ObservedGeneration = 1, 1
 	source.Status.Conditions = ready(metav1.ConditionTrue, meta.SucceededReason, "stored")
 	source.Status.Artifact = &meta.Artifact{Revision: "r"}
+	source.Annotations = map[string]string{meta.ReconcileRequestAnnotation: "t"}
 	source.Status.LastHandledReconcileAt = "t"
 	applier.Generation, applier.Status.ObservedGeneration = 1, 1
 	applier.Status.Conditions = ready(metav1.ConditionTrue, meta.ReconciliationSucceededReason, "applied")
+	applier.Annotations = map[string]string{meta.ReconcileRequestAnnotation: "t"}
 	applier.Status.LastAppliedRevision, applier.Status.LastHandledReconcileAt = "r", "t"
 	return source, applier
 }
@@ -53,6 +55,18 @@ func TestJudge(t *testing.T) {
 			},
 			verdict{Sync: Sync{Revision: "r", Message: "stored"}},
 		},
+		"a later request, answered": {
+			func(s *sourcev1.GitRepository, _ *kustomizev1.Kustomization) {
+				s.Annotations[meta.ReconcileRequestAnnotation], s.Status.LastHandledReconcileAt = "u", "u"
+			},
+			verdict{Sync: Sync{Ready: true, Revision: "r", Message: "applied"}},
+		},
+		"a later request, not answered": {
+			func(s *sourcev1.GitRepository, _ *kustomizev1.Kustomization) {
+				s.Annotations[meta.ReconcileRequestAnnotation] = "u"
+			},
+			verdict{Sync: Sync{Revision: "r", Message: "waiting for the controllers"}},
+		},
 		"a generation not seen": {
 			func(s *sourcev1.GitRepository, _ *kustomizev1.Kustomization) { s.Generation = 2 },
 			verdict{Sync: Sync{Revision: "r", Message: "stored"}},
@@ -72,6 +86,12 @@ func TestJudge(t *testing.T) {
 				k.Status.Conditions = ready(metav1.ConditionFalse, meta.ArtifactFailedReason, "no artifact")
 			},
 			verdict{Sync: Sync{Revision: "r", Message: "no artifact"}},
+		},
+		"a newer commit came in between": {
+			func(_ *sourcev1.GitRepository, k *kustomizev1.Kustomization) {
+				k.Status.Conditions = ready(metav1.ConditionFalse, meta.HealthCheckCanceledReason, "canceled")
+			},
+			verdict{Sync: Sync{Revision: "r", Message: "canceled"}},
 		},
 		"a build that fails": {
 			func(_ *sourcev1.GitRepository, k *kustomizev1.Kustomization) {
@@ -93,7 +113,7 @@ func TestJudge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			source, applier := fulfilled()
 			test.change(source, applier)
-			if got := judge(source, applier, "t"); got != test.want {
+			if got := judge(source, applier, true); got != test.want {
 				t.Errorf("judge = %+v, want %+v", got, test.want)
 			}
 		})

@@ -136,8 +136,10 @@ func terminate(ctx context.Context, dir string, pid int) error {
 	// The lock is let go only when the last child is gone and the data removed, so waiting for it needs no polling.
 	released := make(chan error, 1)
 	go func() {
-		defer file.Close()
-		released <- flock(file, unix.LOCK_EX)
+		err := flock(file, unix.LOCK_EX)
+		// Before the word is out: whoever goes on takes the lock next.
+		_ = file.Close()
+		released <- err
 	}()
 	select {
 	case err := <-released:
