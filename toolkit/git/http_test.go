@@ -2,6 +2,8 @@ package git_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -51,6 +53,42 @@ func TestTLS(t *testing.T) {
 			defer checkout.Close()
 			if test.want != "" {
 				t.Errorf("fetch succeeded, want: %s", test.want)
+			}
+		})
+	}
+}
+
+// gitrepository 18: a server that asks for a client certificate gets the one of the Secret, and refuses who has none or another's.
+func TestClientCertificate(t *testing.T) {
+	authority, other := must(testkit.NewCA()), must(testkit.NewCA())
+	config := must(authority.ServerTLS())
+	config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
+	config.ClientCAs.AppendCertsFromPEM(authority.PEM)
+	server := must(testkit.NewGitServer(t.TempDir(), config))
+	t.Cleanup(server.Close)
+	app(t, server)
+	url := server.URL + "/app.git"
+	for name, test := range map[string]struct {
+		issuer *testkit.CA
+		fails  bool
+	}{"ours": {authority, false}, "none": {nil, true}, "another authority's": {other, true}} {
+		t.Run(name, func(t *testing.T) {
+			data := map[string][]byte{"ca.crt": authority.PEM}
+			if test.issuer != nil {
+				cert, key, err := test.issuer.Issue("client")
+				if err != nil {
+					t.Fatal(err)
+				}
+				data["tls.crt"], data["tls.key"] = cert, key
+			}
+			client := must(git.New(git.Options{URL: url, Auth: must(git.AuthFromSecret(url, data))}))
+			defer client.Close()
+			checkout, err := client.Fetch(t.Context(), git.Reference{Branch: "main"}, t.TempDir())
+			if (err != nil) != test.fails {
+				t.Fatalf("fetch: %v, want a failure: %t", err, test.fails)
+			}
+			if err == nil {
+				checkout.Close()
 			}
 		})
 	}

@@ -8,10 +8,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/seed-79636ae9/flux/api/meta"
@@ -541,5 +543,21 @@ func TestPredicate(t *testing.T) {
 		if got := asksForRun(test.before, test.after); got != test.want {
 			t.Errorf("%s: %t", test.name, got)
 		}
+	}
+}
+
+// What went well is logged once, for `flux logs`; a failure is logged where it is judged, not by its event again.
+func TestGoodNewsIsLogged(t *testing.T) {
+	b := newBench(t, Policy{}, newWidget())
+	b.do.reconcile = func(_ context.Context, _ *widget, run *Run) error {
+		run.Event(event.Event{Severity: event.Info, Reason: "NewArtifact", Message: "stored artifact"})
+		run.Event(event.Event{Severity: event.Trace, Reason: "ArtifactUpToDate", Message: "up to date"})
+		return Fail("Broken", errTest)
+	}
+	var lines []string
+	logger := funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{})
+	_, _ = b.engine.Reconcile(log.IntoContext(context.Background(), logger), reconcile.Request{NamespacedName: widgetKey})
+	if len(lines) != 1 || !strings.Contains(lines[0], `"msg"="stored artifact" "reason"="NewArtifact"`) {
+		t.Errorf("logged %q", lines)
 	}
 }

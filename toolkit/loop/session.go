@@ -16,6 +16,7 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/seed-79636ae9/flux/api/meta"
 	"github.com/seed-79636ae9/flux/toolkit/event"
@@ -61,11 +62,20 @@ func (s *session[O]) open(ctx context.Context, obj O) {
 		forced:     forced(obj, token, handled),
 		recovered:  s.e.c.Conditions.Failed(conditions),
 		now:        s.e.o.Clock.Now,
-		emit:       func(ev event.Event) { s.e.o.Events.Emit(s.obj, ev) },
+		emit:       s.emit,
 		persist:    func(ctx context.Context) error { return s.persist(ctx) },
 		park:       s.park,
 	}
 	s.watchdog = s.e.o.Clock.AfterFunc(phaseBeforeWrite, s.startWatch)
+}
+
+// emit sends an event and, unless it tells a failure, logs it: failures are logged where they are judged. This is
+// what `flux logs` shows of a healthy system.
+func (s *session[O]) emit(ev event.Event) {
+	if ev.Severity == event.Info {
+		log.FromContext(s.ctx).Info(ev.Message, "reason", ev.Reason)
+	}
+	s.e.o.Events.Emit(s.obj, ev)
 }
 
 // forceable is a kind that knows reconcile.fluxcd.io/forceAt.
