@@ -25,7 +25,7 @@ demo: build cluster ## follow a Git repository on a cluster of its own, and show
 SYSTEM := ./internal/cli ./test/compat ./test/e2e
 
 .PHONY: test
-test: build cluster ## run all tests: units, and those that need a cluster
+test: build cluster s3 ## run all tests: units, and those that need a cluster
 	cd cluster && $(TEST) -timeout 15m ./...
 	bin/flux-cluster exec -- $(TEST) -timeout 20m $$(go list ./... | grep -v -x -F $(patsubst .%,-e github.com/seed-79636ae9/flux%,$(SYSTEM)))
 	bin/flux-cluster exec -- $(TEST) -p 1 -timeout 30m $(SYSTEM)
@@ -41,6 +41,14 @@ cluster: bin/flux-cluster ## build bin/flux-cluster, the control plane for demo 
 bin/flux-cluster: $(shell find cluster -type f)
 	@echo "building bin/flux-cluster (the first time takes about six minutes on two cores)"
 	cd cluster && go build -ldflags='$(LDFLAGS)' -o ../bin/flux-cluster ./cmd/flux-cluster
+	@touch $@
+
+.PHONY: s3
+s3: bin/s3 ## build bin/s3, the S3 server that tests of buckets run against
+
+bin/s3: test/tools/s3/go.mod test/tools/s3/go.sum
+	@echo "building bin/s3 (the first time takes about three minutes on two cores)"
+	cd test/tools/s3 && go build -ldflags='$(LDFLAGS)' -o ../../../bin/s3 github.com/versity/versitygw/cmd/versitygw
 	@touch $@
 
 .PHONY: generate

@@ -123,8 +123,14 @@ func dryRun(t *testing.T, client dynamic.Interface, core kubernetes.Interface, m
 // TestFields looks for every field of spec and status on the page of the kind.
 func TestFields(t *testing.T) {
 	for page, crd := range map[string]string{
-		"docs/gitrepository.md": "gitrepositories.source.toolkit.fluxcd.io",
-		"docs/kustomization.md": "kustomizations.kustomize.toolkit.fluxcd.io",
+		"docs/artifactgenerator.md": "artifactgenerators.source.extensions.fluxcd.io",
+		"docs/bucket.md":            "buckets.source.toolkit.fluxcd.io",
+		"docs/gitrepository.md":     "gitrepositories.source.toolkit.fluxcd.io",
+		"docs/ocirepository.md":     "ocirepositories.source.toolkit.fluxcd.io",
+		"docs/helmchart.md":         "helmcharts.source.toolkit.fluxcd.io",
+		"docs/helmrelease.md":       "helmreleases.helm.toolkit.fluxcd.io",
+		"docs/helmrepository.md":    "helmrepositories.source.toolkit.fluxcd.io",
+		"docs/kustomization.md":     "kustomizations.kustomize.toolkit.fluxcd.io",
 	} {
 		t.Run(path.Base(page), func(t *testing.T) {
 			text := pages(t)[page]

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
@@ -20,6 +22,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	extensionsv1beta1 "github.com/seed-79636ae9/flux/api/extensions/v1beta1"
+	helmv2 "github.com/seed-79636ae9/flux/api/helm/v2"
 	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
 	sourcev1 "github.com/seed-79636ae9/flux/api/source/v1"
 )
@@ -67,6 +71,18 @@ func TestUpstreamFlags(t *testing.T) {
 			"concurrent-ssa": "4", "no-remote-bases": "false", "default-decryption-service-account": "", "sops-age-secret": "",
 			"sops-vault-configmap": "", "custom-apply-stage-kinds": "",
 		},
+		"helm-controller": {
+			"concurrent": "4", "no-cross-namespace-refs": "false", "http-retry": "9", "override-manager": "[]",
+			"default-kubeconfig-service-account": "", "insecure-kubeconfig-exec": "false", "insecure-kubeconfig-tls": "false",
+			"http-timeout": "30s", "graceful-shutdown-timeout": "10m0s", "snapshot-digest-algo": "sha256",
+			"oom-watch-memory-threshold": "95", "oom-watch-interval": "500ms", "oom-watch-max-memory-path": "", "oom-watch-current-memory-path": "",
+		},
+		// artifactgenerator 65: the time of a run, and ten at once.
+		"source-watcher": {
+			"concurrent": "10", "no-cross-namespace-refs": "false", "http-retry": "9", "requeue-dependency": "5s",
+			"reconciliation-timeout": "10m0s", "storage-path": "/data", "storage-addr": ":9090", "storage-adv-addr": "",
+			"artifact-retention-ttl": "1m0s", "artifact-retention-records": "2", "artifact-digest-algo": "sha256",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, variable := range []string{"STORAGE_PATH", "STORAGE_ADDRESS", "STORAGE_ADV_ADDR", "METRICS_ADDR", "EVENTS_ADDR"} {
@@ -76,14 +92,14 @@ func TestUpstreamFlags(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, flags := range []map[string]string{commonFlags(), own} {
-				for flag, want := range flags {
-					f := fs.Lookup(flag)
-					if f == nil {
-						t.Errorf("--%s is missing", flag)
-					} else if f.DefValue != want {
-						t.Errorf("--%s defaults to %q, want %q", flag, f.DefValue, want)
-					}
+			flags := commonFlags()
+			maps.Copy(flags, own)
+			for flag, want := range flags {
+				f := fs.Lookup(flag)
+				if f == nil {
+					t.Errorf("--%s is missing", flag)
+				} else if f.DefValue != want {
+					t.Errorf("--%s defaults to %q, want %q", flag, f.DefValue, want)
 				}
 			}
 		})
@@ -105,8 +121,119 @@ func TestPrefixedFlags(t *testing.T) {
 	for _, c := range o.chosen {
 		got = append(got, *c.concurrent)
 	}
-	if diff := cmp.Diff([]int{2, 20}, got); diff != "" {
+	if diff := cmp.Diff([]int{2, 20, 4, 10}, got); diff != "" {
 		t.Errorf("concurrency of %v (_common 11; -want +got):\n%s", Names(), diff)
+	}
+}
+
+// A process stops when its slowest component has, unless a flag says otherwise (wire.md 14).
+func TestGracefulShutdown(t *testing.T) {
+	for name, tc := range map[string]struct {
+		components, args []string
+		want             time.Duration
+	}{
+		"most components":   {components: []string{"source-controller", "kustomize-controller"}, want: 30 * time.Second},
+		"one that is slow":  {components: []string{"source-controller", "helm-controller", "kustomize-controller"}, want: 10 * time.Minute},
+		"the flag is given": {components: []string{"helm-controller"}, args: []string{"--graceful-shutdown-timeout=5s"}, want: 5 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, _, err := parse(t, false, tc.components, tc.args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if o.shared.gracefulShutdown != tc.want {
+				t.Errorf("the process may take %s to stop, want %s", o.shared.gracefulShutdown, tc.want)
+			}
+		})
+	}
+}
+
+// Flags that several components understand alike reach all of them. The default of --requeue-dependency is a matter of the component
+// (artifactgenerator 13), the flag is not.
+func TestSharedFlags(t *testing.T) {
+	requeue := func(args ...string) map[string]string {
+		o, _, err := parse(t, false, nil, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]string{}
+		for _, c := range o.chosen {
+			got[c.Name] = o.requeueDependency(c).String()
+		}
+		return got
+	}
+	if diff := cmp.Diff(map[string]string{"source-controller": "30s", "kustomize-controller": "30s", "helm-controller": "30s", "source-watcher": "5s"}, requeue()); diff != "" {
+		t.Errorf("defaults (-want +got):\n%s", diff)
+	}
+	if got := requeue("--requeue-dependency=7s"); got["source-controller"] != "7s" || got["source-watcher"] != "7s" {
+		t.Errorf("with a flag: %v", got)
+	}
+	_, fs, err := parse(t, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for flag, shown := range map[string]string{"artifact-retention-records": "2", "source-storage-path": "/data", "watcher-storage-path": "/data"} {
+		if f := fs.Lookup(flag); f == nil || f.DefValue != shown {
+			t.Errorf("--%s: %v", flag, f)
+		}
+	}
+	var a, b int
+	one, other := pflag.NewFlagSet("", pflag.ContinueOnError), pflag.NewFlagSet("", pflag.ContinueOnError)
+	one.IntVar(&a, "n", 0, "")
+	other.IntVar(&b, "n", 0, "")
+	f := one.Lookup("n")
+	f.Value = both{f.Value, other.Lookup("n").Value}
+	if err := one.Parse([]string{"--n=3"}); err != nil || a != 3 || b != 3 {
+		t.Errorf("a shared flag sets %d and %d: %v", a, b, err)
+	}
+	if err := one.Parse([]string{"--n=x"}); err == nil {
+		t.Error("a shared flag takes nonsense")
+	}
+}
+
+// A component switches gates on in the others of its process, unless somebody said otherwise; alone it has nobody to tell.
+func TestGatesOfNeighbours(t *testing.T) {
+	for _, test := range []struct {
+		names []string
+		args  []string
+		want  bool
+	}{
+		{nil, nil, true},
+		{nil, []string{"--feature-gates=ExternalArtifact=false"}, false},
+		{[]string{"source-controller", "kustomize-controller"}, nil, false},
+	} {
+		o, _, err := parse(t, false, test.names, test.args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gates, err := o.gates()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := gates["kustomize-controller"]["ExternalArtifact"]; got != test.want {
+			t.Errorf("%v %v: ExternalArtifact is %t (externalartifact 5)", test.names, test.args, got)
+		}
+	}
+	if _, _, err := parse(t, true, []string{"source-watcher"}); err != nil {
+		t.Errorf("source-watcher alone: %v", err)
+	}
+}
+
+// externalartifact 1: source-controller installs the kind, nobody reconciles it.
+func TestExternalArtifactHasNoController(t *testing.T) {
+	installed := ""
+	for _, c := range Components() {
+		if slices.Contains(c.CRDs, "externalartifacts.source.toolkit.fluxcd.io") {
+			installed += c.Name
+		}
+		for _, k := range c.Kinds {
+			if k.Kind == sourcev1.ExternalArtifactKind {
+				t.Errorf("%s reconciles it", c.Name)
+			}
+		}
+	}
+	if installed != "source-controller" {
+		t.Errorf("installed by %q", installed)
 	}
 }
 
@@ -116,6 +243,7 @@ func TestBadFlags(t *testing.T) {
 		"_common 8: jitter of 100 percent":           {"--interval-jitter-percentage=100", "--interval-jitter-percentage=100"},
 		"_common 8: negative jitter":                 {"--interval-jitter-percentage=-1", "--interval-jitter-percentage=-1"},
 		"_common 11: no slot":                        {"--concurrent=0", "concurrency of kustomize-controller is 0"},
+		"_common 50: a cache of less than nothing":   {"--token-cache-max-size=-1", "--token-cache-max-size=-1"},
 		"_common 12: no selector":                    {"--watch-label-selector=a in", "--watch-label-selector"},
 		"wire.md 15: a gate that nobody knows":       {"--feature-gates=Nonsense=true", "unknown gate 'Nonsense'"},
 		"wire.md 15: a gate of another controller":   {"--feature-gates=OOMWatch=true", "unknown gate 'OOMWatch'"},
@@ -133,8 +261,36 @@ func TestBadFlags(t *testing.T) {
 		}
 	}
 	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
-	if _, err := New([]string{"helm-controller"}, false, fs); err == nil || !strings.Contains(err.Error(), "source-controller, kustomize-controller") {
+	if _, err := New([]string{"other-controller"}, false, fs); err == nil || !strings.Contains(err.Error(), "source-controller, kustomize-controller") {
 		t.Errorf("an unknown component: error = %v, want the known ones in it", err)
+	}
+}
+
+// _common 48: a default account that would have no effect is refused at the start. The one that a controller impersonates needs no gate.
+func TestDefaultAccounts(t *testing.T) {
+	for name, test := range map[string]struct {
+		components []string
+		args       string
+		refused    string
+	}{
+		"sources":                 {[]string{"source-controller"}, "--default-service-account=x", "--default-service-account=x"},
+		"sources, with the gate":  {[]string{"source-controller"}, "--default-service-account=x --feature-gates=ObjectLevelWorkloadIdentity=true", ""},
+		"sources, gate off":       {[]string{"source-controller"}, "--default-service-account=x --feature-gates=ObjectLevelWorkloadIdentity=false", "ObjectLevelWorkloadIdentity=true"},
+		"impersonation":           {[]string{"kustomize-controller"}, "--default-service-account=x", ""},
+		"both in one process":     {nil, "--default-service-account=x", ""},
+		"decryption":              {[]string{"kustomize-controller"}, "--default-decryption-service-account=x", "--default-decryption-service-account=x"},
+		"decryption, with a gate": {[]string{"kustomize-controller"}, "--default-decryption-service-account=x --feature-gates=ObjectLevelWorkloadIdentity=true", ""},
+		"remote clusters":         {nil, "--default-kubeconfig-service-account=x", "--default-kubeconfig-service-account=x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, err := parse(t, test.components != nil, test.components, strings.Fields(test.args)...)
+			switch {
+			case test.refused == "" && err != nil:
+				t.Error(err)
+			case test.refused != "" && (err == nil || !strings.Contains(err.Error(), test.refused)):
+				t.Errorf("error = %v, want %q in it", err, test.refused)
+			}
+		})
 	}
 }
 
@@ -156,6 +312,13 @@ func TestGates(t *testing.T) {
 			"DisableStatusPollerCache": true, "StrictPostBuildSubstitutions": false, "DisableFailFastBehavior": false,
 			"GroupChangeLog": false, "MigrateAPIVersion": false,
 		},
+		"helm-controller": {
+			"ObjectLevelWorkloadIdentity": false, "CacheSecretsAndConfigMaps": false, "DisableConfigWatchers": false,
+			"AdditiveCELDependencyCheck": false, "ExternalArtifact": true, "DirectSourceFetch": false, "CancelHealthCheckOnNewRevision": false,
+			"DetectDrift": false, "CorrectDrift": false, "AllowDNSLookups": false, "OOMWatch": false, "AdoptLegacyReleases": false,
+			"DisableChartDigestTracking": false, "UseHelm3Defaults": false, "DefaultToRetryOnFailure": false,
+		},
+		"source-watcher": {"DirectSourceFetch": false},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("gates (-want +got):\n%s", diff)
@@ -184,7 +347,7 @@ func cacheOf(t *testing.T, namespace string, args ...string) (cache.Options, err
 		t.Fatal(err)
 	}
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme, extensionsv1beta1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
@@ -215,7 +378,7 @@ func TestCache(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, own := range []client.Object{&sourcev1.GitRepository{}, &kustomizev1.Kustomization{}} {
+	for _, own := range []client.Object{&sourcev1.GitRepository{}, &kustomizev1.Kustomization{}, &helmv2.HelmRelease{}} {
 		if got := selectorOf(o, own); got != "sharding.fluxcd.io/key=shard1" {
 			t.Errorf("%s: selector %q (_common 12)", typeName(own), got)
 		}
@@ -286,7 +449,7 @@ func TestLogLines(t *testing.T) {
 	}
 }
 
-// Profiles show memory, so they answer on this machine only (wire.md 11 has them open to the cluster).
+// reliability 061: profiles show memory, so they answer on this machine only (wire.md 11 has them open to the cluster).
 func TestProfilesOnLoopbackOnly(t *testing.T) {
 	handlers := debugHandlers()
 	if len(handlers) != 5 {
@@ -311,7 +474,7 @@ func TestProfilesOnLoopbackOnly(t *testing.T) {
 
 // A process that only waits for its lease is ready; one whose kinds are not installed is not, and says so.
 func TestReadiness(t *testing.T) {
-	o, _, err := parse(t, false, nil)
+	o, _, err := parse(t, false, []string{"source-controller", "kustomize-controller"})
 	if err != nil {
 		t.Fatal(err)
 	}

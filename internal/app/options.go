@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/seed-79636ae9/flux/internal/component"
+	"github.com/seed-79636ae9/flux/toolkit/auth"
 	"github.com/seed-79636ae9/flux/toolkit/loop"
 )
 
@@ -36,6 +38,7 @@ type Options struct {
 
 	chosen []chosen
 	shared shared
+	flags  *pflag.FlagSet
 }
 
 // chosen is a component of this process with its flags.
@@ -79,7 +82,7 @@ type shared struct {
 // New prepares the options of a process of the named components, none meaning all, and binds their flags. With
 // plain, the one component's flags have their upstream names.
 func New(names []string, plain bool, fs *pflag.FlagSet) (*Options, error) {
-	o := &Options{}
+	o := &Options{flags: fs}
 	known := Components()
 	for _, name := range names {
 		if !slices.ContainsFunc(known, func(c component.Component) bool { return c.Name == name }) {
@@ -98,11 +101,41 @@ func New(names []string, plain bool, fs *pflag.FlagSet) (*Options, error) {
 			if !plain && slices.Contains(colliding(), f.Name) {
 				f.Name = c.Short + "-" + f.Name
 			}
+			if other := fs.Lookup(f.Name); other != nil {
+				// Components that mean the same by a flag hear of it together.
+				other.Value = both{other.Value, f.Value}
+				return
+			}
 			fs.AddFlag(f)
 		})
+		if plain && c.RequeueDependency > 0 {
+			fs.Lookup("requeue-dependency").DefValue = c.RequeueDependency.String()
+		}
+		// Components stop together, so the one that needs longest decides.
+		if c.GracefulShutdown > o.shared.gracefulShutdown {
+			o.shared.gracefulShutdown = c.GracefulShutdown
+			fs.Lookup("graceful-shutdown-timeout").DefValue = c.GracefulShutdown.String()
+		}
 		o.chosen = append(o.chosen, chosen)
 	}
 	return o, nil
+}
+
+// both are the values of one flag in two components; they start with the same default.
+type both struct {
+	pflag.Value
+	other pflag.Value
+}
+
+// Set implements pflag.Value.
+func (b both) Set(text string) error { return errors.Join(b.Value.Set(text), b.other.Set(text)) }
+
+// requeueDependency is --requeue-dependency, or the default of the component where it was not given.
+func (o *Options) requeueDependency(c chosen) time.Duration {
+	if c.RequeueDependency > 0 && !o.flags.Changed("requeue-dependency") {
+		return c.RequeueDependency
+	}
+	return o.shared.requeueDependency
 }
 
 // Names returns the names of all components.
@@ -142,8 +175,8 @@ func (s *shared) bind(fs *pflag.FlagSet) {
 	fs.Int64Var(&s.treeCacheBytes, "artifact-cache-size", 256<<20, "How many bytes of unpacked artifacts are kept though nobody reads them.")
 	fs.Float32Var(&s.qps, "kube-api-qps", 50, "Accepted; the API server's priority and fairness limits requests.")
 	fs.IntVar(&s.burst, "kube-api-burst", 300, "Accepted; the API server's priority and fairness limits requests.")
-	fs.IntVar(&s.tokenCacheSize, "token-cache-max-size", 100, "Accepted; this version has no cloud identities.")
-	fs.DurationVar(&s.tokenCacheDuration, "token-cache-max-duration", time.Hour, "Accepted; this version has no cloud identities.")
+	fs.IntVar(&s.tokenCacheSize, "token-cache-max-size", auth.DefaultCacheSize, "How many credentials of clouds and Git hosts are kept; 0: none.")
+	fs.DurationVar(&s.tokenCacheDuration, "token-cache-max-duration", auth.DefaultCacheDuration, "How long a credential is kept at most; more than an hour means an hour.")
 }
 
 func fromEnv(name, otherwise string) string {
@@ -166,7 +199,41 @@ func (o *Options) validate() error {
 			return fmt.Errorf("the concurrency of %s is %d: want at least 1", c.Name, *c.concurrent)
 		}
 	}
-	_, err := o.gates()
+	if o.shared.tokenCacheSize < 0 {
+		return fmt.Errorf("--token-cache-max-size=%d: want at least 0", o.shared.tokenCacheSize)
+	}
+	gates, err := o.gates()
+	if err != nil {
+		return err
+	}
+	return o.validateIdentities(gates)
+}
+
+// objectLevelGate lets objects act as ServiceAccounts towards clouds (wire.md 15).
+const objectLevelGate = "ObjectLevelWorkloadIdentity"
+
+func objectLevel(gates map[string]map[string]bool) bool {
+	for _, ofComponent := range gates {
+		if ofComponent[objectLevelGate] {
+			return true
+		}
+	}
+	return false
+}
+
+// validateIdentities refuses default accounts that would have no effect (_common 48). For components that apply what users hand them,
+// --default-service-account is somebody to impersonate, which takes no gate.
+func (o *Options) validateIdentities(gates map[string]map[string]bool) (err error) {
+	if objectLevel(gates) {
+		return nil
+	}
+	impersonates := slices.ContainsFunc(o.chosen, func(c chosen) bool { return c.Applies })
+	o.flags.VisitAll(func(f *pflag.Flag) {
+		account := strings.HasPrefix(f.Name, "default-") && strings.HasSuffix(f.Name, "service-account")
+		if account && f.Value.String() != "" && !(f.Name == "default-service-account" && impersonates) {
+			err = fmt.Errorf("--%s=%s has no effect without a feature gate: set --feature-gates=%s=true too", f.Name, f.Value, objectLevelGate)
+		}
+	})
 	return err
 }
 
@@ -180,6 +247,14 @@ func (o *Options) gates() (map[string]map[string]bool, error) {
 			return nil, fmt.Errorf("--feature-gates: '%s': want %s=true or %s=false", entry, name, name)
 		}
 		set[name] = on
+	}
+	for _, c := range o.chosen {
+		for to, gate := range c.Gates {
+			present := slices.ContainsFunc(o.chosen, func(other chosen) bool { return other.Name == to })
+			if _, given := set[gate]; present && !given {
+				set[gate] = true
+			}
+		}
 	}
 	out := map[string]map[string]bool{}
 	known := map[string]bool{}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -27,6 +28,10 @@ import (
 
 	"github.com/seed-79636ae9/flux/internal/component"
 	"github.com/seed-79636ae9/flux/toolkit/artifact"
+	"github.com/seed-79636ae9/flux/toolkit/auth"
+	"github.com/seed-79636ae9/flux/toolkit/auth/aws"
+	"github.com/seed-79636ae9/flux/toolkit/auth/azure"
+	"github.com/seed-79636ae9/flux/toolkit/auth/gcp"
 	"github.com/seed-79636ae9/flux/toolkit/event"
 	"github.com/seed-79636ae9/flux/toolkit/kube"
 	"github.com/seed-79636ae9/flux/toolkit/loop"
@@ -44,6 +49,7 @@ type process struct {
 	manager   manager.Manager
 	clusters  *kube.Clients
 	metrics   *loop.Metrics
+	auth      *auth.Authenticator
 	gates     map[string]map[string]bool
 	selector  labels.Selector
 	writer    *event.KubernetesWriter
@@ -55,6 +61,9 @@ type process struct {
 
 // Run runs the process until ctx ends. It returns nil after an orderly shutdown.
 func Run(ctx context.Context, o *Options) (err error) {
+	if err := noCoreDumps(); err != nil {
+		return fmt.Errorf("turning core dumps off: %w", err)
+	}
 	p := &process{Options: o, namespace: os.Getenv("RUNTIME_NAMESPACE"), state: newReadiness(o.chosen)}
 	if err := o.validate(); err != nil {
 		return err
@@ -67,7 +76,7 @@ func Run(ctx context.Context, o *Options) (err error) {
 	}
 	ctrl.SetLogger(p.log)
 	defer func() { err = errors.Join(err, p.release()) }()
-	for _, step := range []func(context.Context) error{p.connect, p.manage, p.report, p.share, p.serve, p.start} {
+	for _, step := range []func(context.Context) error{p.connect, p.manage, p.report, p.identify, p.share, p.serve, p.start} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -221,11 +230,25 @@ func (p *process) report(context.Context) (err error) {
 	return nil
 }
 
+// identify sets up what gives the sources the credentials of clouds and Git hosts (_common 47-50).
+func (p *process) identify(context.Context) error {
+	set, err := kubernetes.NewForConfig(p.config)
+	if err != nil {
+		return fmt.Errorf("making the client for service accounts: %w", err)
+	}
+	p.auth, err = auth.New(auth.Options{
+		Clouds:          []auth.Cloud{aws.New(aws.Options{}), azure.New(azure.Options{}), gcp.New(gcp.Options{})},
+		ServiceAccounts: set.CoreV1(), ObjectLevel: objectLevel(p.gates), DefaultServiceAccount: p.shared.defaultServiceAccount,
+		CacheSize: p.shared.tokenCacheSize, CacheDuration: p.shared.tokenCacheDuration, Registry: metrics.Registry,
+	})
+	return err
+}
+
 // share opens what components have in common: the artifact store of the sources, and the opener of the consumers.
 func (p *process) share(context.Context) error {
 	p.host = component.Host{
 		Manager: p.manager, Config: p.config, Client: p.manager.GetClient(), Reader: p.manager.GetAPIReader(),
-		Namespace: p.namespace, Clusters: p.clusters, Metrics: p.metrics,
+		Namespace: p.namespace, Clusters: p.clusters, Metrics: p.metrics, Auth: p.auth,
 	}
 	for _, c := range p.chosen {
 		if preparer, ok := c.instance.(component.Preparer); ok {
@@ -241,13 +264,25 @@ func (p *process) share(context.Context) error {
 	p.drains = append(p.drains, func(context.Context) error { return os.RemoveAll(dir) })
 	p.host.Artifacts, err = artifact.NewOpener(p.host.Store, filepath.Join(dir, "cache"), artifact.OpenerOptions{
 		Retries: p.shared.httpRetry, TreeCacheBytes: p.shared.treeCacheBytes, UserAgent: "flux/" + p.Version,
-		Hosts: artifact.HostOverrides{SourceController: os.Getenv("SOURCE_CONTROLLER_LOCALHOST"), SourceWatcher: os.Getenv("SOURCE_WATCHER_LOCALHOST")},
+		MoreStores: p.stores(),
+		Hosts:      artifact.HostOverrides{SourceController: os.Getenv("SOURCE_CONTROLLER_LOCALHOST"), SourceWatcher: os.Getenv("SOURCE_WATCHER_LOCALHOST")},
 	})
 	if err != nil {
 		return fmt.Errorf("opening the artifact cache: %w", err)
 	}
 	p.drains = append([]func(context.Context) error{func(context.Context) error { return p.host.Artifacts.Close() }}, p.drains...)
 	return nil
+}
+
+// stores are all stores of the process besides the first.
+func (p *process) stores() []*artifact.Store {
+	var out []*artifact.Store
+	for _, s := range p.host.Storages {
+		if s.Store() != p.host.Store && !slices.Contains(out, s.Store()) {
+			out = append(out, s.Store())
+		}
+	}
+	return out
 }
 
 // serve listens on the addresses of the components. Listening happens here, so that a port that is taken is
@@ -317,7 +352,7 @@ func (p *process) setup(ctx context.Context, c chosen) error {
 	host.Common = component.Common{
 		Concurrent: *c.concurrent, MaxParked: p.shared.maxParked, JitterPercent: p.shared.jitter,
 		MinRetryDelay: p.shared.minRetryDelay, MaxRetryDelay: p.shared.maxRetryDelay,
-		RequeueDependency: p.shared.requeueDependency, HTTPRetry: p.shared.httpRetry,
+		RequeueDependency: p.requeueDependency(c), HTTPRetry: p.shared.httpRetry,
 		NoCrossNamespaceRefs: p.shared.noCrossNamespaceRefs, DefaultServiceAccount: p.shared.defaultServiceAccount,
 		WatchConfigs: p.selector, Gates: p.gates[c.Name],
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
@@ -58,6 +57,7 @@ func newCreate(f *Factory) *cobra.Command {
 			return f.bounded(cmd.Context(), func(ctx context.Context) error { return o.run(ctx, k, build, args[0]) })
 		}
 	})
+	cmd.AddCommand(newCreateSecret(o))
 	return cmd
 }
 
@@ -122,8 +122,7 @@ func (o *createOptions) run(ctx context.Context, k kind.Kind, build kind.Build, 
 
 // buildError points to the help, unless the error is not about the flags.
 func (o *createOptions) buildError(err error) error {
-	var network net.Error
-	if errors.Is(err, ops.ErrRefused) || errors.As(err, &network) {
+	if errors.Is(err, ops.ErrRefused) || ofNetwork(err) {
 		return err
 	}
 	return &usageError{err}

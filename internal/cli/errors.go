@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"strings"
 
@@ -58,7 +59,6 @@ func (f *Factory) hint(err error, command string) string {
 		failed   *ops.FailedError
 		late     *ops.TimeoutError
 		connect  *connectError
-		network  net.Error
 	)
 	switch {
 	case errors.As(err, &told):
@@ -81,7 +81,7 @@ func (f *Factory) hint(err error, command string) string {
 		return "kubectl auth whoami"
 	case apierrors.IsUnauthorized(err):
 		return "kubectl config view --minify"
-	case errors.As(err, &network):
+	case ofNetwork(err):
 		return "flux check --pre"
 	}
 	return ""
@@ -92,4 +92,11 @@ func (f *Factory) eventsOf(o kind.Object) string {
 		return "flux check"
 	}
 	return fmt.Sprintf("flux events --for %s/%s -n %s", o.GetKind(), o.GetName(), o.GetNamespace())
+}
+
+// ofNetwork tells whether the network failed. The system's errors about files look like those about the network.
+func ofNetwork(err error) bool {
+	var network net.Error
+	var file *fs.PathError
+	return errors.As(err, &network) && !errors.As(err, &file)
 }

@@ -19,9 +19,11 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 
+	"github.com/seed-79636ae9/flux/internal/app"
 	"github.com/seed-79636ae9/flux/internal/kind"
 	"github.com/seed-79636ae9/flux/internal/manifests"
 	"github.com/seed-79636ae9/flux/internal/ops"
+	"github.com/seed-79636ae9/flux/toolkit/auth"
 )
 
 // DefaultNamespace is where the controllers live unless told otherwise.
@@ -157,6 +159,11 @@ func (f *Factory) Ops() (*ops.Client, error) {
 		return nil, &connectError{err}
 	}
 	return &ops.Client{Dynamic: d, Clock: f.Clock}, nil
+}
+
+// authenticator signs in to clouds with the identity of whoever runs the command.
+func (f *Factory) authenticator() (*auth.Authenticator, error) {
+	return auth.New(auth.Options{Clouds: app.Clouds()})
 }
 
 // Mapper maps kinds of all API groups to resources, by discovery.

@@ -406,6 +406,10 @@ func (a *fakeAPI) object(w http.ResponseWriter, req *http.Request, r metav1.APIR
 		http.Error(w, err.Error(), 400)
 		return
 	}
+	if req.URL.Query().Get("dryRun") == "All" {
+		reply(w, 200, next.Object)
+		return
+	}
 	a.write(r, live, next, req)
 	reply(w, 200, next.Object)
 	a.react(r, next)

@@ -2,18 +2,24 @@ package cli
 
 import (
 	"github.com/seed-79636ae9/flux/internal/app"
+	"github.com/seed-79636ae9/flux/internal/generate"
+	"github.com/seed-79636ae9/flux/internal/helm"
 	"github.com/seed-79636ae9/flux/internal/kind"
 	"github.com/seed-79636ae9/flux/internal/kustomize"
 	"github.com/seed-79636ae9/flux/internal/manifests"
+	"github.com/seed-79636ae9/flux/internal/source/bucket"
 	"github.com/seed-79636ae9/flux/internal/source/git"
+	"github.com/seed-79636ae9/flux/internal/source/helmchart"
+	"github.com/seed-79636ae9/flux/internal/source/helmrepo"
+	"github.com/seed-79636ae9/flux/internal/source/oci"
 )
 
 // Kinds are all kinds of the contract, in the order `flux get all` prints them.
 func Kinds() kind.Set {
 	return kind.Set{
-		kind.OCIRepository(), kind.Bucket(), git.Kind(), kind.HelmRepository(), kind.HelmChart(), kind.ExternalArtifact(),
-		kind.ArtifactGenerator(),
-		kind.HelmRelease(), kustomize.Kind(),
+		oci.Kind(), bucket.Kind(), git.Kind(), helmrepo.Kind(), helmchart.Kind(), generate.ExternalArtifact(),
+		generate.Kind(),
+		helm.Kind(), kustomize.Kind(),
 		kind.Receiver(), kind.AlertProvider(), kind.Alert(),
 		kind.ImageRepository(), kind.ImagePolicy(), kind.ImageUpdateAutomation(),
 	}

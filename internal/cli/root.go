@@ -2,12 +2,14 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -75,8 +77,9 @@ and applies updates to them when there is something new to deploy.`,
 	root.CompletionOptions.DisableDefaultCmd = true
 	f.addFlags(root.PersistentFlags())
 	root.AddCommand(
-		newGet(f), newReconcile(f), newSuspend(f), newResume(f), newCreate(f), newDelete(f), newExport(f),
-		newEvents(f), newLogs(f), newStats(f), newTrace(f), newTree(f),
+		newGet(f), newReconcile(f), newSuspend(f), newResume(f), newApprove(f), newCreate(f), newDelete(f), newExport(f),
+		newBuild(f), newPush(f), newPull(f), newTag(f), newList(f), newDiff(f),
+		newEvents(f), newLogs(f), newStats(f), newTrace(f), newTree(f), newDebug(f),
 		newCheck(f), newInstall(f), newUninstall(f), newVersion(f), newCompletion(f), newDocgen(f),
 	)
 	for _, extra := range c.Extra {
@@ -127,12 +130,22 @@ func run(ctx context.Context, c Config, args []string) int {
 	if err == nil {
 		cmd, err = root.ExecuteContextC(ctx)
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		return 0
+	case errors.Is(err, errChanges):
+		f.Warnf("%s", err)
+		return 1
 	}
 	f.Failf("%s", f.describe(err, cmd.CommandPath()))
+	if code, convErr := strconv.Atoi(cmd.Annotations[exitOnError]); convErr == nil {
+		return code
+	}
 	return 1
 }
+
+// exitOnError is the exit code of a command's errors where 1 is an answer (cli 2).
+const exitOnError = "flux/exit-on-error"
 
 // unknown finds a misspelt word below a group command, for which cobra would print help and report success.
 func unknown(root *cobra.Command, args []string) error {

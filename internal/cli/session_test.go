@@ -103,7 +103,11 @@ func newSession(t *testing.T, archive *txtar.Archive) *session {
 			s.api.podLogs[strings.TrimPrefix(name, "log/")] = data
 		case name == "session":
 		default:
-			if err := os.WriteFile(filepath.Join(s.dir, filepath.Base(name)), f.Data, 0o600); err != nil {
+			path := filepath.Join(s.dir, name)
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, f.Data, 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}

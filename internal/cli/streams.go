@@ -92,11 +92,16 @@ func (f *Factory) live() *liveLine { return &liveLine{f: f} }
 
 // show replaces the line by the state of an object.
 func (l *liveLine) show(o kind.Object) {
+	_, message := o.State()
+	l.text(o.Ref().String() + ": " + oneLine(message))
+}
+
+// text replaces the line.
+func (l *liveLine) text(text string) {
 	if !l.f.Streams.Live {
 		return
 	}
-	_, message := o.State()
-	text := "◎ " + o.Ref().String() + ": " + oneLine(message)
+	text = "◎ " + text
 	if utf8.RuneCountInString(text) > 100 {
 		text = string([]rune(text)[:99]) + "…"
 	}

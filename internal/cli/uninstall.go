@@ -47,6 +47,9 @@ func (o *uninstallOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := o.alone(ctx, client); err != nil {
+		return err
+	}
 	if !o.dryRun && !o.silent {
 		if err := o.confirm("Are you sure you want to delete Flux and its custom resource definitions?"); err != nil {
 			return fmt.Errorf("nothing was deleted: %w", err)
@@ -73,6 +76,22 @@ func (o *uninstallOptions) run(ctx context.Context) error {
 		}
 	}
 	o.Successf("uninstall finished")
+	return nil
+}
+
+// alone refuses while another installation runs: finalizers and definitions are shared, so that it would lose its objects, and
+// then delete what they manage (reliability 153).
+func (o *uninstallOptions) alone(ctx context.Context, client *ops.Client) error {
+	running, _, err := client.List(ctx, ops.Deployment(), "", ops.ListOptions{LabelSelector: partOf})
+	if err != nil {
+		return err
+	}
+	for _, d := range running {
+		if d.GetNamespace() != o.Namespace() {
+			return hinted(fmt.Errorf("nothing was deleted: another installation runs in the cluster (%s), and shares the custom resource definitions",
+				d.Ref()), "kubectl -n %s get deployments -l %s", d.GetNamespace(), partOf)
+		}
+	}
 	return nil
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/seed-79636ae9/flux/internal/kind"
 	"github.com/seed-79636ae9/flux/toolkit/artifact"
+	"github.com/seed-79636ae9/flux/toolkit/auth"
 	"github.com/seed-79636ae9/flux/toolkit/event"
 	"github.com/seed-79636ae9/flux/toolkit/kube"
 	"github.com/seed-79636ae9/flux/toolkit/loop"
@@ -31,6 +32,10 @@ type Component struct {
 	Short string
 	// Concurrent is the default of --concurrent.
 	Concurrent int
+	// RequeueDependency is the default of --requeue-dependency; zero: that of most components.
+	RequeueDependency time.Duration
+	// GracefulShutdown is the default of --graceful-shutdown-timeout; zero: that of most components.
+	GracefulShutdown time.Duration
 	// Kinds are the kinds the component reconciles.
 	Kinds []kind.Kind
 	// Requires are the kinds that must be installed before the component can start; it waits for them.
@@ -95,10 +100,14 @@ type Host struct {
 	Namespace string
 	// Store holds the artifacts of the sources of this process; nil when it has none.
 	Store *artifact.Store
+	// Storages are the stores of the process and their servers, in the order in which they were opened.
+	Storages []*Storage
 	// Artifacts opens the artifacts that sources advertise.
 	Artifacts *artifact.Opener
 	// Clusters gives clients for the objects that Kustomizations and HelmReleases manage.
 	Clusters *kube.Clients
+	// Auth obtains credentials from clouds and Git hosts.
+	Auth *auth.Authenticator
 	// Events sends events under the component's name.
 	Events *event.Recorder
 	// Metrics are the gotk_* series.
@@ -111,7 +120,7 @@ type Host struct {
 // LoopOptions returns what every controller of the component hands to the loop.
 func (h *Host) LoopOptions() loop.Options {
 	return loop.Options{
-		Client: h.Client, Reader: h.Reader, Events: h.Events, Metrics: h.Metrics,
+		Client: h.Client, Reader: h.Reader, Events: h.Events, Metrics: h.Metrics, Gone: h.Auth.Forget,
 		Concurrent: h.Common.Concurrent, MaxParked: h.Common.MaxParked, JitterPercent: h.Common.JitterPercent,
 		MinRetryDelay: h.Common.MinRetryDelay, MaxRetryDelay: h.Common.MaxRetryDelay,
 	}

@@ -22,6 +22,7 @@ const (
 	Delete
 	Export
 	Tree
+	Approve
 	// AllVerbs is what most kinds answer to.
 	AllVerbs = Reconcile | Suspend | Delete | Export
 )
@@ -100,6 +101,8 @@ type Kind struct {
 	Describe func(Object) []Line
 	// Requests are further annotations, by flag name, that `flux reconcile` sets to its token (cli 15).
 	Requests []Request
+	// Approval is what the object waits for a person to approve; false: nothing (approve).
+	Approval func(Object) (Approval, bool)
 	// Artifact says that the kind holds an artifact in status.artifact.
 	Artifact bool
 	// Create makes an object from flags. Nil: no create command.
@@ -108,6 +111,9 @@ type Kind struct {
 
 // Request is a flag of `flux reconcile` that copies the token into a further annotation.
 type Request struct{ Flag, Annotation, Usage string }
+
+// Approval is an annotation that lets an object go on.
+type Approval struct{ Annotation, Value string }
 
 // Line is one "Title: value" line.
 type Line struct{ Title, Value string }

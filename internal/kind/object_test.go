@@ -116,11 +116,12 @@ func TestState(t *testing.T) {
 }
 
 func TestNamed(t *testing.T) {
-	kinds := Set{HelmRelease(), Receiver()}
+	kinds := Set{ImageUpdateAutomation(), Receiver()}
 	for word, want := range map[string]string{
-		"HelmRelease": "HelmRelease", "hr": "HelmRelease", "HELMRELEASES": "HelmRelease",
-		"helmrelease.helm.toolkit.fluxcd.io": "HelmRelease", "helmreleases.v2.helm.toolkit.fluxcd.io": "HelmRelease",
-		"receiver": "Receiver", "receiver.helm.toolkit.fluxcd.io": "", "deployment": "",
+		"ImageUpdateAutomation": "ImageUpdateAutomation", "iua": "ImageUpdateAutomation", "IMAGEUPDATEAUTOMATIONS": "ImageUpdateAutomation",
+		"imageupdateautomation.image.toolkit.fluxcd.io":     "ImageUpdateAutomation",
+		"imageupdateautomations.v1.image.toolkit.fluxcd.io": "ImageUpdateAutomation",
+		"receiver": "Receiver", "receiver.image.toolkit.fluxcd.io": "", "deployment": "",
 	} {
 		k, _ := kinds.Named(word)
 		if k.Kind != want {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -36,16 +37,17 @@ func (k *Kustomizer) build(ctx context.Context, w *work) error {
 	}
 	defer tree.Close()
 	w.run.Progress("Building manifests for revision %s with a timeout of %s", w.source.Revision, w.timeout)
-	built, err := render.Build(ctx, tree.Dir(), spec(w.obj), render.Options{
-		NoRemoteBases: k.NoRemoteBases,
-		Variables:     k.variables(w.obj),
-	})
+	options := render.Options{NoRemoteBases: k.NoRemoteBases, Variables: k.variables(w)}
+	if w.decryption != nil {
+		options.Decrypt = w.decryption
+	}
+	built, err := render.Build(ctx, tree.Dir(), spec(w.obj), options)
 	if errors.Is(err, render.ErrPathNotFound) {
 		fetching()
 		return loop.Fail(meta.ArtifactFailedReason, err)
 	}
 	w.obj.Status.LastAttemptedRevision = w.source.Revision
-	if err != nil {
+	if err = w.decryption.verdict(ctx, err); err != nil {
 		return loop.Fail(meta.BuildFailedReason, err)
 	}
 	w.built = built
@@ -81,9 +83,9 @@ func selector(s *meta.Selector) *ktypes.Selector {
 	}
 }
 
-// variables returns the post-build substitution (kustomization 51-53).
-func (k *Kustomizer) variables(obj *kustomizev1.Kustomization) *render.Substitution {
-	post := obj.Spec.PostBuild
+// variables returns the post-build substitution, whose sources a run reads once (kustomization 51-53).
+func (k *Kustomizer) variables(w *work) *render.Substitution {
+	post := w.obj.Spec.PostBuild
 	if post == nil {
 		return nil
 	}
@@ -91,20 +93,27 @@ func (k *Kustomizer) variables(obj *kustomizev1.Kustomization) *render.Substitut
 		Always:  post.SubstituteStrategy == kustomizev1.SubstituteAlways,
 		Lenient: !k.StrictSubstitutions,
 		Load: func(ctx context.Context) (map[string]string, error) {
-			var sources []map[string]string
-			for _, ref := range post.SubstituteFrom {
-				data, err := k.load(ctx, obj.Namespace, ref)
-				if apierrors.IsNotFound(err) && ref.Optional {
-					continue
-				}
-				if err != nil {
-					return nil, fmt.Errorf("substitute from '%s/%s' error: %w", ref.Kind, ref.Name, err)
-				}
-				sources = append(sources, data)
+			if w.vars == nil {
+				w.vars = sync.OnceValues(func() (map[string]string, error) { return k.sources(ctx, w.obj.Namespace, post) })
 			}
-			return render.MergeVariables(post.Substitute, sources...), nil
+			return w.vars()
 		},
 	}
+}
+
+func (k *Kustomizer) sources(ctx context.Context, namespace string, post *kustomizev1.PostBuild) (map[string]string, error) {
+	var sources []map[string]string
+	for _, ref := range post.SubstituteFrom {
+		data, err := k.load(ctx, namespace, ref)
+		if apierrors.IsNotFound(err) && ref.Optional {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("substitute from '%s/%s' error: %w", ref.Kind, ref.Name, err)
+		}
+		sources = append(sources, data)
+	}
+	return render.MergeVariables(post.Substitute, sources...), nil
 }
 
 func (k *Kustomizer) load(ctx context.Context, namespace string, ref kustomizev1.SubstituteReference) (map[string]string, error) {

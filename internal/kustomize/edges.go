@@ -1,6 +1,9 @@
 package kustomize
 
 import (
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -32,10 +35,19 @@ func edges(obj *kustomizev1.Kustomization) []depend.Key {
 	for _, d := range spec.DependsOn {
 		keys = append(keys, namespaced(kustomizev1.KustomizationKind, d.Namespace, d.Name))
 	}
+	if c := spec.KubeConfig; c != nil && c.SecretRef != nil {
+		keys = append(keys, namespaced("Secret", "", c.SecretRef.Name))
+	}
+	if c := spec.KubeConfig; c != nil && c.ConfigMapRef != nil {
+		keys = append(keys, namespaced("ConfigMap", "", c.ConfigMapRef.Name))
+	}
 	if spec.PostBuild != nil {
 		for _, ref := range spec.PostBuild.SubstituteFrom {
 			keys = append(keys, namespaced(ref.Kind, "", ref.Name))
 		}
+	}
+	if spec.Decryption != nil && spec.Decryption.SecretRef != nil {
+		keys = append(keys, namespaced("Secret", "", spec.Decryption.SecretRef.Name))
 	}
 	return keys
 }
@@ -90,7 +102,8 @@ func transition(was, is *kustomizev1.Kustomization) bool {
 		was.Status.LastAppliedRevision != is.Status.LastAppliedRevision || ready(was) != ready(is)
 }
 
-// onConfig wakes the Kustomizations that take variables from a watched ConfigMap or Secret (_common 51).
+// onConfig wakes the Kustomizations that take variables, keys or a kubeconfig from a watched ConfigMap or Secret (_common 51,
+// kustomization 5).
 func (k *Kustomizer) onConfig(kind string) func(before, after client.Object) []types.NamespacedName {
 	return func(before, after client.Object) []types.NamespacedName {
 		switch {
@@ -123,6 +136,25 @@ func (s *ownerSet) add(o kube.Owner) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.owners[o] = true
+}
+
+func (s *ownerSet) has(o kube.Owner) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.owners[o]
+}
+
+func (s *ownerSet) empty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.owners) == 0
+}
+
+// list returns the owners, in an order that stays the same.
+func (s *ownerSet) list() []kube.Owner {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(s.owners), func(a, b kube.Owner) int { return strings.Compare(a.String(), b.String()) })
 }
 
 func (s *ownerSet) take(o kube.Owner) bool {

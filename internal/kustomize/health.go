@@ -34,7 +34,7 @@ func (k *Kustomizer) health(ctx context.Context, w *work) error {
 	w.run.Progress("%s", message)
 	w.run.Set(meta.HealthyCondition, metav1.ConditionUnknown, meta.ProgressingReason, "%s", message)
 	waiter := &health.Waiter{
-		Client: w.client, Managed: k.Managed, Evaluator: w.healthy, KeepWaiting: k.DisableFailFast, Clock: k.Clock,
+		Client: w.client, Managed: w.cluster.Watch.Managed, Evaluator: w.healthy, KeepWaiting: k.DisableFailFast, Clock: k.Clock,
 	}
 	own, timeout, start := owner(w.obj), w.timeout, k.Clock.Now()
 	err = w.run.Park(ctx, func(ctx context.Context) error { return waiter.Wait(ctx, own, checks, timeout) })

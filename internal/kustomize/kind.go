@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	v1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
 	"github.com/seed-79636ae9/flux/api/meta"
@@ -24,7 +24,7 @@ func Kind() kind.Kind {
 		GroupVersionKind: v1.GroupVersion.WithKind(v1.KustomizationKind), Resource: "kustomizations", Short: []string{"ks"},
 		Words: []string{"kustomization"}, Aliases: []string{"ks"},
 		ListWords: []string{"kustomizations"}, ListAliases: []string{"ks", "kustomization"},
-		Verbs: kind.AllVerbs | kind.Tree, ShortenHashes: true,
+		Verbs: kind.AllVerbs | kind.Tree | kind.Approve, ShortenHashes: true,
 		Columns: []kind.Column{
 			kind.SourceColumn(source), kind.RevisionColumn(revision), kind.SuspendedColumn(), kind.WideField("PATH", "spec", "path"),
 		},
@@ -32,6 +32,7 @@ func Kind() kind.Kind {
 		Owner:    &kind.OwnerLabels{Name: "kustomize.toolkit.fluxcd.io/name", Namespace: "kustomize.toolkit.fluxcd.io/namespace"},
 		Children: kind.Inventory,
 		Done:     kind.AppliedRevision,
+		Approval: heldApproval,
 		Describe: func(o kind.Object) []kind.Line {
 			return []kind.Line{{Title: "Path", Value: o.Field("spec", "path")}, {Title: "Revision", Value: revision(o)}}
 		},
@@ -59,6 +60,23 @@ func Kind() kind.Kind {
 			Done: func(o kind.Object) string { return "Kustomization " + o.GetName() + " is ready" },
 		},
 	}
+}
+
+// heldApproval reads what a held Kustomization waits for from its condition and the newest entry of its history.
+func heldApproval(o kind.Object) (kind.Approval, bool) {
+	c, ok := o.Condition(meta.ReadyCondition)
+	history, _, _ := unstructured.NestedSlice(o.Object, "status", "history")
+	if !ok || c.Reason != v1.HeldReason || len(history) == 0 {
+		return kind.Approval{}, false
+	}
+	newest, _ := history[0].(map[string]any)
+	status, _, _ := unstructured.NestedString(newest, "lastReconciledStatus")
+	digest, _, _ := unstructured.NestedString(newest, "digest")
+	revision, _, _ := unstructured.NestedString(newest, "metadata", "revision")
+	if status != v1.HeldReason || digest == "" || revision == "" {
+		return kind.Approval{}, false
+	}
+	return kind.Approval{Annotation: v1.ApproveAnnotation, Value: approval(revision, digest)}, true
 }
 
 // createOptions are the flags of `flux create kustomization`.
@@ -118,7 +136,7 @@ func (o *createOptions) build(_ context.Context, in kind.CreateInput) (*kind.Cre
 	if o.kubeConfig != "" {
 		k.Spec.KubeConfig = &meta.KubeConfigReference{SecretRef: &meta.SecretKeyReference{Name: o.kubeConfig}}
 	}
-	if k.Spec.DependsOn, err = parseDependencies(o.dependsOn); err != nil {
+	if k.Spec.DependsOn, err = kind.ParseDependencies(o.dependsOn); err != nil {
 		return nil, err
 	}
 	switch {
@@ -149,36 +167,12 @@ func (o *createOptions) sourceReference() (*v1.SourceReference, error) {
 	if o.source == "" {
 		return nil, errors.New("--source is required")
 	}
-	ref := &v1.SourceReference{Kind: "GitRepository", Name: o.source}
-	if k, name, ok := strings.Cut(o.source, "/"); ok {
-		kinds := []string{"OCIRepository", "GitRepository", "Bucket", "ExternalArtifact"}
-		i := slices.IndexFunc(kinds, func(known string) bool { return strings.EqualFold(known, k) })
-		if i < 0 {
-			return nil, fmt.Errorf("--source '%s' has kind '%s', use one of: %s", o.source, k, strings.Join(kinds, ", "))
-		}
-		ref.Kind, ref.Name = kinds[i], name
+	ref, err := kind.ParseSource("source", o.source, "GitRepository",
+		[]string{"OCIRepository", "GitRepository", "Bucket", "ExternalArtifact"})
+	if err != nil {
+		return nil, err
 	}
-	ref.Name, ref.Namespace, _ = strings.Cut(ref.Name, ".")
-	if ref.Name == "" || strings.Contains(ref.Name, "/") {
-		return nil, fmt.Errorf("--source '%s' is not of the form [<kind>/]<name>[.<namespace>]", o.source)
-	}
-	return ref, nil
-}
-
-// parseDependencies reads [namespace/]name.
-func parseDependencies(list []string) ([]meta.DependencyReference, error) {
-	var out []meta.DependencyReference
-	for _, s := range list {
-		d := meta.DependencyReference{Name: s}
-		if ns, name, ok := strings.Cut(s, "/"); ok {
-			d.Namespace, d.Name = ns, name
-		}
-		if d.Name == "" || strings.Contains(d.Name, "/") {
-			return nil, fmt.Errorf("--depends-on '%s' is not of the form [<namespace>/]<name>", s)
-		}
-		out = append(out, d)
-	}
-	return out, nil
+	return &v1.SourceReference{Kind: ref.Kind, Name: ref.Name, Namespace: ref.Namespace}, nil
 }
 
 // parseHealthChecks reads Kind/name.namespace (cli 25).

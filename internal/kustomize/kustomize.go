@@ -22,6 +22,7 @@ import (
 	sourcev1 "github.com/seed-79636ae9/flux/api/source/v1"
 	"github.com/seed-79636ae9/flux/internal/component"
 	"github.com/seed-79636ae9/flux/internal/kind"
+	"github.com/seed-79636ae9/flux/toolkit/cluster"
 	"github.com/seed-79636ae9/flux/toolkit/depend"
 	"github.com/seed-79636ae9/flux/toolkit/kube"
 	"github.com/seed-79636ae9/flux/toolkit/loop"
@@ -74,15 +75,19 @@ func Component() component.Component {
 
 // Options are what the flags of the component say.
 type Options struct {
-	RequeueDependency     time.Duration
-	DefaultServiceAccount string
-	ConcurrentSSA         int
-	NoRemoteBases         bool
-	StageKinds            []schema.GroupKind
-	StrictSubstitutions   bool
-	DisableFailFast       bool
-	AdditiveReadyExpr     bool
-	NoCrossNamespaceRefs  bool
+	RequeueDependency    time.Duration
+	ConcurrentSSA        int
+	NoRemoteBases        bool
+	StageKinds           []schema.GroupKind
+	StrictSubstitutions  bool
+	DisableFailFast      bool
+	AdditiveReadyExpr    bool
+	NoCrossNamespaceRefs bool
+	MigrateAPIVersion    bool
+	Budget               Budget
+	Decryption           DecryptionOptions
+	// MaxInventory is how many bytes of status an inventory may take.
+	MaxInventory int
 }
 
 type instance struct {
@@ -92,13 +97,10 @@ type instance struct {
 	overrideManagers []string
 	correctDrift     string
 	fullEvery        time.Duration
-	accepted         accepted
-}
-
-// accepted are flags of 2.9 whose subject this version does not have; a Deployment that carries them must still start.
-type accepted struct {
-	defaultDecryptionAccount, defaultKubeConfigAccount, sopsAgeSecret, sopsVaultConfigMap string
-	insecureExec, insecureTLS                                                             bool
+	pruneLimit       string
+	pruneProtect     string
+	decryption       DecryptionOptions
+	remote           component.RemoteFlags
 }
 
 // BindFlags implements component.Instance (wire.md 14).
@@ -107,14 +109,12 @@ func (i *instance) BindFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&i.noRemoteBases, "no-remote-bases", false, "Refuse bases that are not part of the artifact.")
 	fs.StringVar(&i.stageKinds, "custom-apply-stage-kinds", "", "Comma separated kinds, as Group/Kind, applied in a stage before all others.")
 	fs.StringSliceVar(&i.overrideManagers, "override-manager", nil, "A field manager whose fields are taken over; may be repeated.")
+	fs.StringVar(&i.pruneLimit, "prune-limit", "", "How much a revision may delete without approval: a number of objects, a percentage of the inventory, or both, as in '10,25%'. Empty: any.")
+	fs.StringVar(&i.pruneProtect, "prune-protect", "", "Comma separated kinds of which nothing is deleted without approval.")
 	fs.StringVar(&i.correctDrift, "correct-drift", driftOnWatch, "When a changed object is put right: 'watch' at once, 'interval' with the next reconciliation.")
 	fs.DurationVar(&i.fullEvery, "full-dry-run-interval", ssa.DefaultFullEvery, "How often every object is dry-run though nothing seems to have changed.")
-	fs.StringVar(&i.accepted.defaultDecryptionAccount, "default-decryption-service-account", "", "Accepted; decryption is not part of this version.")
-	fs.StringVar(&i.accepted.sopsAgeSecret, "sops-age-secret", "", "Accepted; decryption is not part of this version.")
-	fs.StringVar(&i.accepted.sopsVaultConfigMap, "sops-vault-configmap", "", "Accepted; decryption is not part of this version.")
-	fs.StringVar(&i.accepted.defaultKubeConfigAccount, "default-kubeconfig-service-account", "", "Accepted; remote clusters are not part of this version.")
-	fs.BoolVar(&i.accepted.insecureExec, "insecure-kubeconfig-exec", false, "Accepted; remote clusters are not part of this version.")
-	fs.BoolVar(&i.accepted.insecureTLS, "insecure-kubeconfig-tls", false, "Accepted; remote clusters are not part of this version.")
+	i.decryption.bind(fs)
+	i.remote.BindFlags(fs)
 }
 
 // AddToScheme implements component.Instance.
@@ -130,32 +130,50 @@ func (i *instance) Setup(ctx context.Context, host *component.Host) error {
 	if !slices.Contains([]string{driftOnWatch, driftOnInterval}, i.correctDrift) {
 		return fmt.Errorf("--correct-drift=%s: want %s or %s", i.correctDrift, driftOnWatch, driftOnInterval)
 	}
+	budget, err := ParseBudget(i.pruneLimit, i.pruneProtect)
+	if err != nil {
+		return fmt.Errorf("--prune-limit: %w", err)
+	}
 	common := host.Common
 	gates := common.Gates
+	i.decryption.ObjectLevel = gates["ObjectLevelWorkloadIdentity"]
+	accounts, err := newAccounts(host.Config)
+	if err != nil {
+		return err
+	}
 	k := &Kustomizer{
 		Options: Options{
-			RequeueDependency: common.RequeueDependency, DefaultServiceAccount: common.DefaultServiceAccount,
-			ConcurrentSSA: i.concurrentSSA, NoRemoteBases: i.noRemoteBases, StageKinds: ssa.ParseStageKinds(i.stageKinds),
+			RequeueDependency: common.RequeueDependency, ConcurrentSSA: i.concurrentSSA, NoRemoteBases: i.noRemoteBases, StageKinds: ssa.ParseStageKinds(i.stageKinds),
 			StrictSubstitutions: gates["StrictPostBuildSubstitutions"], DisableFailFast: gates["DisableFailFastBehavior"],
-			AdditiveReadyExpr: gates["AdditiveCELDependencyCheck"], NoCrossNamespaceRefs: common.NoCrossNamespaceRefs,
+			AdditiveReadyExpr: gates["AdditiveCELDependencyCheck"], MigrateAPIVersion: gates["MigrateAPIVersion"], NoCrossNamespaceRefs: common.NoCrossNamespaceRefs,
+			Budget: budget, MaxInventory: maxInventory, Decryption: i.decryption,
 		},
-		Cached: host.Client, Reader: host.Reader, Artifacts: host.Artifacts, Clusters: host.Clusters, Graph: depend.NewGraph(),
+		Auth: host.Auth, Accounts: accounts,
+		Cached: host.Client, Reader: host.Reader, Artifacts: host.Artifacts, Graph: depend.NewGraph(),
 		Namespace: host.Namespace, Clock: clock.RealClock{}, touched: newOwnerSet(),
+		yielding: newOwnerSet(), conflicts: newBulletin(), drifts: newBulletin(),
 	}
 	k.Sources = resolver(host)
+	if k.Claims, err = indexClaims(ctx, host.Manager.GetFieldIndexer(), host.Client); err != nil {
+		return err
+	}
 	var handle *loop.Handle
-	i.watchManaged(k, host, func(o kube.Owner, delay time.Duration) {
+	k.wake = func(o kube.Owner) {
+		if handle != nil {
+			handle.Enqueue(o.Key(), false)
+		}
+	}
+	i.watchManaged(ctx, k, host, func(o kube.Owner, delay time.Duration) {
 		if i.correctDrift == driftOnWatch && handle != nil {
 			k.touched.add(o)
 			handle.EnqueueAfter(o.Key(), delay)
 		}
 	})
 	controller := k.controller(host, i.watches(ctx, k, host))
-	var err error
 	if handle, err = controller.SetupWithManager(host.Manager, host.LoopOptions()); err != nil {
 		return err
 	}
-	return host.Manager.Add(manager.RunnableFunc(k.Managed.Run))
+	return host.Manager.Add(manager.RunnableFunc(k.Clusters.Home().Watch.Run))
 }
 
 // resolver reads sources from the cache, or live when a feature gate asks for it (kustomization 14).
@@ -170,13 +188,22 @@ func resolver(host *component.Host) *sourceref.Resolver {
 	return out
 }
 
-// watchManaged connects the watch of managed objects with the memory of what was applied.
-func (i *instance) watchManaged(k *Kustomizer, host *component.Host, onTouched func(kube.Owner, time.Duration)) {
-	k.Managed = kube.NewManaged(kube.ManagedOptions{
-		Client: host.Clusters.Own(), Lens: kube.NewLens(Ownership(i.overrideManagers)), Log: host.Log.WithName("managed"),
-		OnChange: func(c kube.Change) { k.Memory.Observe(c) },
+// watchManaged connects the watches of managed objects with the memories of what was applied: one of each for every cluster.
+func (i *instance) watchManaged(ctx context.Context, k *Kustomizer, host *component.Host, onTouched func(kube.Owner, time.Duration)) {
+	options := i.remote.Clusters(host, kustomizev1.KustomizationKind)
+	options.Clock = k.Clock
+	k.Clusters = cluster.New(ctx, options, func(c *kube.Client) *watch {
+		w := &watch{}
+		w.Managed = kube.NewManaged(kube.ManagedOptions{
+			Client: c, Lens: kube.NewLens(Ownership(i.overrideManagers)), Log: options.Log,
+			OnChange: func(c kube.Change) {
+				w.memory.Observe(c)
+				k.taken(c)
+			},
+		})
+		w.memory = ssa.NewMemory(ssa.MemoryOptions{Managed: w.Managed, FullEvery: i.fullEvery, OnTouched: onTouched})
+		return w
 	})
-	k.Memory = ssa.NewMemory(ssa.MemoryOptions{Managed: k.Managed, FullEvery: i.fullEvery, OnTouched: onTouched})
 }
 
 func (k *Kustomizer) controller(_ *component.Host, watches []loop.Watch) *loop.Controller[*kustomizev1.Kustomization] {
@@ -184,7 +211,7 @@ func (k *Kustomizer) controller(_ *component.Host, watches []loop.Watch) *loop.C
 		Name: Name, FieldManager: fieldManager, Kind: kustomizev1.KustomizationKind,
 		New:        func() *kustomizev1.Kustomization { return &kustomizev1.Kustomization{} },
 		Reconciler: k,
-		Conditions: status.Table{Sticky: []string{meta.HealthyCondition}, ReadyReason: meta.ReconciliationSucceededReason},
+		Conditions: status.Table{Sticky: []string{meta.HealthyCondition, cluster.Condition, driftedCondition}, ReadyReason: meta.ReconciliationSucceededReason},
 		FailReason: meta.ReconciliationFailedReason,
 		Retry:      func(o *kustomizev1.Kustomization) time.Duration { return o.GetRetryInterval() },
 		Policy:     loop.Policy{SuspendObserves: loop.WhenReadyTrue},
@@ -201,7 +228,12 @@ func (i *instance) watches(ctx context.Context, k *Kustomizer, host *component.H
 		}
 		return &found
 	}
-	out := []loop.Watch{{Object: &kustomizev1.Kustomization{}, Map: k.onDependency}}
+	out := []loop.Watch{
+		{Object: &kustomizev1.Kustomization{}, Map: k.onDependency},
+		{Object: &kustomizev1.Kustomization{}, Map: onDeparture(cached)},
+		{Object: &kustomizev1.Kustomization{}, Map: k.onClaim},
+		{Object: &kustomizev1.Kustomization{}, Map: onSteering},
+	}
 	for kindName, obj := range i.sourceKinds(host) {
 		if _, err := host.Clusters.Mapper().Resource(ctx, sourcev1.GroupVersion.WithKind(kindName)); err != nil {
 			host.Log.Info("sources of this kind are not watched: their CRD is not installed; restart after installing it", "kind", kindName)

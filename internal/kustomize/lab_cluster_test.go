@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ import (
 	"github.com/seed-79636ae9/flux/toolkit/kube"
 	"github.com/seed-79636ae9/flux/toolkit/loop"
 	"github.com/seed-79636ae9/flux/toolkit/loop/looptest"
+	"github.com/seed-79636ae9/flux/toolkit/ssa"
 	"github.com/seed-79636ae9/flux/toolkit/status"
 )
 
@@ -44,13 +46,15 @@ type lab struct {
 	store  *artifact.Store
 	k      *Kustomizer
 	host   *component.Host
+	// woken are those that a run woke.
+	woken *ownerSet
 }
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	config := kube.Config(testkit.Cluster(t), "kustomize-test")
 	testkit.InstallCRDs(t, config)
-	l := &lab{t: t, ns: testkit.Namespace(t, config)}
+	l := &lab{t: t, ns: testkit.Namespace(t, config), woken: newOwnerSet()}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, rbacv1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -71,18 +75,34 @@ func newLab(t *testing.T) *lab {
 		Common: component.Common{RequeueDependency: 30 * time.Second},
 	}
 	l.k = &Kustomizer{
-		Options: Options{RequeueDependency: 30 * time.Second, ConcurrentSSA: 4, StrictSubstitutions: true},
-		Cached:  l.client, Reader: l.client, Sources: resolver(l.host), Artifacts: artifacts, Clusters: clusters,
+		Options: Options{RequeueDependency: 30 * time.Second, ConcurrentSSA: 4, StrictSubstitutions: true, MaxInventory: maxInventory},
+		Cached:  l.client, Reader: l.client, Sources: resolver(l.host), Artifacts: artifacts,
 		Graph: depend.NewGraph(), Namespace: "flux-system", Clock: clock.RealClock{}, touched: newOwnerSet(),
+		yielding: newOwnerSet(), conflicts: newBulletin(), drifts: newBulletin(), Claims: l.claims, wake: l.woken.add,
 	}
-	(&instance{fullEvery: time.Hour}).watchManaged(l.k, l.host, func(o kube.Owner, _ time.Duration) { l.k.touched.add(o) })
+	(&instance{fullEvery: time.Hour}).watchManaged(t.Context(), l.k, l.host, func(o kube.Owner, _ time.Duration) { l.k.touched.add(o) })
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
-	go func() { defer close(ended); _ = l.k.Managed.Run(ctx) }()
+	go func() { defer close(ended); _ = l.k.Clusters.Home().Watch.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-ended })
 	l.Bench = looptest.New(t, l.k.controller(l.host, nil), loop.Options{Client: l.client, Reader: l.client, Concurrent: 1, MaxParked: 1})
 	t.Cleanup(l.release)
 	return l
+}
+
+// memory is what the process remembers of its own cluster.
+func (l *lab) memory() *ssa.Memory { return l.k.Clusters.Home().Watch.memory }
+
+// claims reads the inventories live.
+func (l *lab) claims(ctx context.Context, id string) ([]kustomizev1.Kustomization, error) {
+	var all kustomizev1.KustomizationList
+	err := l.client.List(ctx, &all, client.InNamespace(l.ns))
+	return slices.DeleteFunc(all.Items, func(o kustomizev1.Kustomization) bool { return !holds(&o, id) }), err
+}
+
+func holds(o *kustomizev1.Kustomization, id string) bool {
+	_, ok := inventory(o).IDs()[id]
+	return ok
 }
 
 // openArtifacts makes a store, its server, and the opener of a process elsewhere.

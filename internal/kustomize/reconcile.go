@@ -15,6 +15,8 @@ import (
 	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
 	"github.com/seed-79636ae9/flux/api/meta"
 	"github.com/seed-79636ae9/flux/toolkit/artifact"
+	"github.com/seed-79636ae9/flux/toolkit/auth"
+	"github.com/seed-79636ae9/flux/toolkit/cluster"
 	"github.com/seed-79636ae9/flux/toolkit/depend"
 	"github.com/seed-79636ae9/flux/toolkit/event"
 	"github.com/seed-79636ae9/flux/toolkit/health"
@@ -30,18 +32,18 @@ type Kustomizer struct {
 	Options
 	// Cached reads Kustomizations.
 	Cached client.Reader
-	// Reader reads live: ConfigMaps and Secrets with variables.
+	// Reader reads live: ConfigMaps and Secrets with variables, keys and settings.
 	Reader client.Reader
 	// Sources resolves source references.
 	Sources *sourceref.Resolver
 	// Artifacts opens what sources advertise.
 	Artifacts *artifact.Opener
-	// Clusters gives the client an object acts with.
-	Clusters *kube.Clients
-	// Managed watches what Kustomizations have applied.
-	Managed *kube.Managed
-	// Memory knows what was applied and not touched since.
-	Memory *ssa.Memory
+	// Accounts has tokens of ServiceAccounts issued, for Vaults.
+	Accounts Accounts
+	// Clusters are the API servers that Kustomizations apply to, with what is watched and remembered there.
+	Clusters *cluster.Set[*watch]
+	// Auth signs in to key services of clouds.
+	Auth *auth.Authenticator
 	// Graph holds the edges by which events of other objects wake Kustomizations.
 	Graph *depend.Graph
 	// Namespace is where the process runs; it is never pruned.
@@ -49,7 +51,17 @@ type Kustomizer struct {
 	// Clock may be replaced by a test.
 	Clock clock.WithTicker
 
+	// Claims finds the Kustomizations that hold an object.
+	Claims Claims
+
 	touched *ownerSet
+	settled settlements
+	// yielding are the owners that wait until others have taken objects over.
+	yielding  *ownerSet
+	conflicts *bulletin
+	drifts    *bulletin
+	// wake asks for a run of an owner.
+	wake func(kube.Owner)
 }
 
 // work is what one run has found out so far.
@@ -59,17 +71,29 @@ type work struct {
 	start     time.Time
 	timeout   time.Duration
 	source    *sourceref.Source
+	cluster   *cluster.Cluster[*watch]
 	client    *kube.Client
 	healthy   *health.Evaluator
+	ignore    *ssa.Ignore
+	budget    Budget
 	built     *render.Result
 	applied   *ssa.Result
 	vanishing map[ssa.ID]bool
 	changed   bool
+	// inputs identifies what the run is made of; empty: it cannot be told.
+	inputs string
+	// vars are the variables once they are loaded.
+	vars func() (map[string]string, error)
+	// decryption is nil when the object asks for none.
+	decryption *decryption
 }
 
 // Reconcile implements loop.Reconciler.
 func (k *Kustomizer) Reconcile(ctx context.Context, obj *kustomizev1.Kustomization, run *loop.Run) error {
 	w := &work{obj: obj, run: run, start: k.Clock.Now(), timeout: obj.GetTimeout()}
+	if obj.Spec.Decryption != nil {
+		w.decryption = &decryption{k: k, obj: obj}
+	}
 	k.Graph.Set(keyOf(obj), edges(obj))
 	if err := k.check(w); err != nil {
 		return err
@@ -84,36 +108,54 @@ func (k *Kustomizer) Reconcile(ctx context.Context, obj *kustomizev1.Kustomizati
 	if err := k.connect(ctx, w); err != nil {
 		return err
 	}
-	if err := k.build(ctx, w); err != nil {
-		return err
-	}
-	if err := k.apply(ctx, w); err != nil {
-		return err
-	}
-	if err := k.prune(ctx, w); err != nil {
+	if err := k.bring(ctx, w); err != nil {
 		return err
 	}
 	if err := k.health(ctx, w); err != nil {
 		return err
 	}
+	k.note(w)
 	return k.succeed(w)
 }
 
-// check refuses a spec that no retry can help (kustomization 8), and what this version would otherwise leave out.
+// bring builds and applies, unless nothing can have changed since the last good run.
+func (k *Kustomizer) bring(ctx context.Context, w *work) error {
+	if k.asBefore(ctx, w) {
+		// Who else declares an object may be news all the same.
+		if err := k.reportShared(ctx, w, inventory(w.obj)); err != nil {
+			return k.failed(w, meta.ReconciliationFailedReason, err)
+		}
+		return nil
+	}
+	k.settled.set(w.obj.UID, nil)
+	if err := k.build(ctx, w); err != nil {
+		return err
+	}
+	return k.write(ctx, w)
+}
+
+// write brings the cluster to what was built.
+func (k *Kustomizer) write(ctx context.Context, w *work) error {
+	ctx, done := w.cluster.Yielding(ctx, w.run.Park)
+	defer done()
+	if err := k.apply(ctx, w); err != nil {
+		return err
+	}
+	return k.prune(ctx, w)
+}
+
+// check refuses a spec that no retry can help (kustomization 8, 9), and what this version would otherwise leave out.
 func (k *Kustomizer) check(w *work) error {
 	exprs, err := health.NewEvaluator(expressions(w.obj))
 	if err != nil {
 		return terminal(meta.InvalidCELExpressionReason, err)
 	}
 	w.healthy = exprs
-	spec := &w.obj.Spec
-	switch {
-	case spec.KubeConfig != nil:
-		return unsupported("spec.kubeConfig")
-	case spec.Decryption != nil:
-		return unsupported("spec.decryption")
-	case len(spec.Ignore) > 0:
-		return unsupported("spec.ignore")
+	if err := k.checkDecryption(w.obj); err != nil {
+		return err
+	}
+	if w.ignore, err = ssa.NewIgnore(w.obj.Spec.Ignore); err != nil {
+		return terminal(meta.ReconciliationFailedReason, err)
 	}
 	return nil
 }
@@ -160,16 +202,6 @@ func (k *Kustomizer) resolve(ctx context.Context, w *work) error {
 	return nil
 }
 
-// connect gets the client the object acts with (kustomization 96, 99).
-func (k *Kustomizer) connect(ctx context.Context, w *work) error {
-	c, err := k.Clusters.For(ctx, k.identity(w.obj))
-	if err != nil {
-		return loop.Fail(meta.ReconciliationFailedReason, err).Saying(fmt.Sprintf("failed to build kube client: %v", err))
-	}
-	w.client = c
-	return nil
-}
-
 // succeed ends a good run. A routine run that found everything as it was leaves status and history alone.
 func (k *Kustomizer) succeed(w *work) error {
 	status := &w.obj.Status
@@ -197,7 +229,7 @@ func (k *Kustomizer) finished(obj *kustomizev1.Kustomization, run *loop.Run, sta
 // failed records a failure after the build in the history and returns its verdict (kustomization 77, 92, 103).
 func (k *Kustomizer) failed(w *work, reason string, err error) error {
 	k.remember(w, reason)
-	return loop.Fail(reason, err)
+	return loop.Fail(reason, w.decryption.redact(err))
 }
 
 func ready(obj *kustomizev1.Kustomization) bool {

@@ -388,28 +388,3 @@ func TestEncrypted(t *testing.T) {
 		})
 	}
 }
-
-// What this version does not have is refused with the name of the field, never left out.
-func TestRefusedFields(t *testing.T) {
-	t.Parallel()
-	l := newLab(t)
-	l.publish("main@sha1:1", map[string]string{"a.yaml": configMap("a", "one")})
-	l.create()
-	for field, set := range map[string]func(*kustomizev1.KustomizationSpec){
-		"spec.kubeConfig": func(s *kustomizev1.KustomizationSpec) {
-			s.KubeConfig = &meta.KubeConfigReference{SecretRef: &meta.SecretKeyReference{Name: "s"}}
-		},
-		"spec.decryption": func(s *kustomizev1.KustomizationSpec) { s.Decryption = &kustomizev1.Decryption{Provider: "sops"} },
-	} {
-		l.edit(func(o *kustomizev1.Kustomization) {
-			o.Spec.KubeConfig, o.Spec.Decryption = nil, nil
-			set(&o.Spec)
-		})
-		l.step()
-		want := field + " is not supported by this version: remove it, or let another controller reconcile the object"
-		expect(t, "Stalled", "True ReconciliationFailed: "+want, l.condition("Stalled"))
-		if l.has("a") {
-			t.Errorf("%s: objects were applied all the same", field)
-		}
-	}
-}

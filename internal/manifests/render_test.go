@@ -38,6 +38,14 @@ func kustomize() Component {
 	}
 }
 
+func helm() Component {
+	const group = "helm.toolkit.fluxcd.io"
+	return Component{
+		Name: "helm-controller", Group: group, CRDs: []string{"helmreleases." + group},
+		Rules: []rbacv1.PolicyRule{own(group)}, Applies: true, Critical: true, GraceSeconds: 600, CPURequest: "100m",
+	}
+}
+
 // notification stands for a component this build does not have, so that its Services and flags are rendered too.
 func notification() Component {
 	return Component{
@@ -49,7 +57,7 @@ func notification() Component {
 
 func options(p Profile) Options {
 	return Options{
-		Namespace: "flux-system", Version: "v2.9.0", Registry: DefaultRegistry, Profile: p, Components: []Component{source(), kustomize()},
+		Namespace: "flux-system", Version: "v2.9.0", Registry: DefaultRegistry, Profile: p, Components: []Component{source(), kustomize(), helm()},
 		ClusterDomain: "cluster.local", LogLevel: "info", NetworkPolicy: true, WatchAllNamespaces: true,
 	}
 }
@@ -58,8 +66,8 @@ func options(p Profile) Options {
 func TestRender(t *testing.T) {
 	everything := options(Split)
 	everything.Namespace, everything.Registry, everything.Version = "gitops", "registry.example.com/mirror/", "v2.9.1-0.20260102+dirty"
-	everything.Components = []Component{source(), kustomize(), notification(), {
-		Name: "source-watcher", Artifacts: true, Gates: map[string]string{"kustomize-controller": "ExternalArtifact"},
+	everything.Components = []Component{source(), kustomize(), helm(), notification(), {
+		Name: "source-watcher", Artifacts: true, Gates: map[string]string{"kustomize-controller": "ExternalArtifact", "helm-controller": "ExternalArtifact"},
 	}}
 	everything.ImagePullSecret, everything.TolerationKeys = "pull", []string{"dedicated", "spot"}
 	everything.ClusterDomain, everything.LogLevel, everything.WatchAllNamespaces = "example.org.", "debug", false
@@ -138,7 +146,7 @@ func TestDefinitions(t *testing.T) {
 			}
 		}
 	}
-	if want := slices.Concat(source().CRDs, kustomize().CRDs); !cmp.Equal(want, crds) {
+	if want := slices.Concat(source().CRDs, kustomize().CRDs, helm().CRDs); !cmp.Equal(want, crds) {
 		t.Errorf("CRDs %v, want %v", crds, want)
 	}
 	first, rest := Stages(objects)

@@ -4,6 +4,7 @@ package ops
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -304,6 +305,17 @@ func (c *Client) Request(ctx context.Context, k kind.Kind, namespace, name, toke
 		body += `,"` + a + `":` + quoted
 	}
 	return c.patch(ctx, k, namespace, name, body+`}}}`)
+}
+
+// Approve sets the annotation by which an object may go on, and asks for a run at once, with the token.
+func (c *Client) Approve(ctx context.Context, k kind.Kind, namespace, name, token string, a kind.Approval) (kind.Object, error) {
+	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{
+		RequestAnnotation: token, a.Annotation: a.Value,
+	}}})
+	if err != nil {
+		return kind.Object{}, err
+	}
+	return c.patch(ctx, k, namespace, name, string(body))
 }
 
 // FailedError says that an object was reconciled without success.

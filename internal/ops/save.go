@@ -3,6 +3,7 @@ package ops
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -44,19 +45,24 @@ func save(ctx context.Context, api dynamic.ResourceInterface, obj kind.Object, f
 				delete(live.Object, f)
 			}
 		}
-		if labels := obj.GetLabels(); len(labels) > 0 {
-			all := live.GetLabels()
-			if all == nil {
-				all = map[string]string{}
-			}
-			for key, v := range labels {
-				all[key] = v
-			}
-			live.SetLabels(all)
-		}
+		live.SetLabels(union(live.GetLabels(), obj.GetLabels()))
+		live.SetAnnotations(union(live.GetAnnotations(), obj.GetAnnotations()))
 		_, err = api.Update(ctx, live, metav1.UpdateOptions{FieldManager: FieldManager})
 		if err == nil || attempt == 5 || !apierrors.IsConflict(err) {
 			return false, err
 		}
 	}
+}
+
+// union returns both maps in one; the second wins.
+func union(first, second map[string]string) map[string]string {
+	if len(second) == 0 {
+		return first
+	}
+	all := maps.Clone(first)
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, second)
+	return all
 }

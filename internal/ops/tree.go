@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
@@ -54,8 +55,9 @@ func (t *tree) node(ctx context.Context, k kind.Kind, obj kind.Object, depth int
 	if k.Children == nil || depth == maxTreeDepth {
 		return n, nil
 	}
+	remote := obj.Field("spec", "kubeConfig", "secretRef", "name") != "" || obj.Field("spec", "kubeConfig", "configMapRef", "name") != ""
 	entries := k.Children(obj)
-	if len(entries) == 0 {
+	if len(entries) == 0 && !remote {
 		var err error
 		if entries, err = t.client.release(ctx, k, obj); err != nil {
 			return nil, err
@@ -63,7 +65,6 @@ func (t *tree) node(ctx context.Context, k kind.Kind, obj kind.Object, depth int
 	}
 	t.path[obj.Ref()] = true
 	defer delete(t.path, obj.Ref())
-	remote := obj.Field("spec", "kubeConfig", "secretRef", "name") != "" || obj.Field("spec", "kubeConfig", "configMapRef", "name") != ""
 	for _, e := range entries {
 		child, err := t.child(ctx, e, remote, depth)
 		if err != nil {
@@ -105,7 +106,7 @@ func (t *tree) child(ctx context.Context, e kind.Entry, remote bool, depth int) 
 const maxReleaseBytes = 64 << 20
 
 // release reads the objects of a Helm release from its storage (wire 9), which serves those of controllers that keep
-// no inventory.
+// no inventory. A release that was uninstalled has no storage, and no objects.
 func (c *Client) release(ctx context.Context, k kind.Kind, obj kind.Object) ([]kind.Entry, error) {
 	history, _, _ := unstructured.NestedSlice(obj.Object, "status", "history")
 	if !k.HelmStorage || len(history) == 0 {
@@ -119,6 +120,9 @@ func (c *Client) release(ctx context.Context, k kind.Kind, obj kind.Object) ([]k
 		storage = obj.GetNamespace()
 	}
 	secret, err := c.Secret(ctx, storage, fmt.Sprintf("sh.helm.release.v1.%s.v%v", name, newest["version"]))
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

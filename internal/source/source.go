@@ -3,21 +3,32 @@ package source
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"time"
 
-	"github.com/spf13/pflag"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	sourcev1 "github.com/seed-79636ae9/flux/api/source/v1"
+	"github.com/seed-79636ae9/flux/internal/chartfile"
 	"github.com/seed-79636ae9/flux/internal/component"
 	"github.com/seed-79636ae9/flux/internal/kind"
+	"github.com/seed-79636ae9/flux/internal/source/bucket"
+	"github.com/seed-79636ae9/flux/internal/source/bucket/storage"
+	"github.com/seed-79636ae9/flux/internal/source/frame"
 	"github.com/seed-79636ae9/flux/internal/source/git"
-	"github.com/seed-79636ae9/flux/toolkit/artifact"
+	"github.com/seed-79636ae9/flux/internal/source/helmchart"
+	"github.com/seed-79636ae9/flux/internal/source/helmrepo"
+	"github.com/seed-79636ae9/flux/internal/source/oci"
+	"github.com/seed-79636ae9/flux/toolkit/archive"
+	"github.com/seed-79636ae9/flux/toolkit/loop"
+	registry "github.com/seed-79636ae9/flux/toolkit/oci"
+	"github.com/seed-79636ae9/flux/toolkit/oci/cosign"
 )
 
 // Name is the upstream name of the component.
@@ -36,55 +47,31 @@ func Component() component.Component {
 			Rules:     []rbacv1.PolicyRule{{APIGroups: []string{group}, Resources: []string{"*"}, Verbs: []string{"*"}}},
 			Artifacts: true, Critical: true, GraceSeconds: 10, CPURequest: "50m",
 		},
-		Short:        "source",
-		Concurrent:   2,
-		Kinds:        []kind.Kind{git.Kind()},
-		Requires:     []schema.GroupVersionKind{sourcev1.GroupVersion.WithKind(sourcev1.GitRepositoryKind)},
+		Short:      "source",
+		Concurrent: 2,
+		Kinds:      []kind.Kind{git.Kind(), oci.Kind(), bucket.Kind(), helmrepo.Kind(), helmchart.Kind()},
+		Requires: []schema.GroupVersionKind{
+			sourcev1.GroupVersion.WithKind(sourcev1.GitRepositoryKind), sourcev1.GroupVersion.WithKind(sourcev1.OCIRepositoryKind),
+			sourcev1.GroupVersion.WithKind(sourcev1.BucketKind), sourcev1.GroupVersion.WithKind(sourcev1.HelmRepositoryKind),
+			sourcev1.GroupVersion.WithKind(sourcev1.HelmChartKind),
+		},
 		FeatureGates: map[string]bool{"ObjectLevelWorkloadIdentity": false, "CacheSecretsAndConfigMaps": false},
 		New:          func() component.Instance { return &instance{} },
 	}
 }
 
 type instance struct {
-	storagePath, storageAddr, advertised string
-	retentionTTL                         time.Duration
-	retentionRecords                     int
-	digest                               string
-	kexAlgos, hostKeyAlgos               []string
-	accepted                             accepted
-	store                                *artifact.Store
-}
-
-// accepted are flags of 2.9 whose subject this version does not have; a Deployment that carries them must still start.
-type accepted struct {
-	helmIndexBytes, helmChartBytes, helmChartFileBytes int64
-	helmCacheSize                                      int
-	helmCacheTTL, helmCachePurge                       time.Duration
-}
-
-// BindFlags implements component.Instance (wire.md 14). The variables of the environment are 2.9's.
-func (i *instance) BindFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&i.storagePath, "storage-path", fromEnv("STORAGE_PATH", "/data"), "The local storage path.")
-	fs.StringVar(&i.storageAddr, "storage-addr", fromEnv("STORAGE_ADDRESS", ":9090"), "The address the artifact server listens on.")
-	fs.StringVar(&i.advertised, "storage-adv-addr", os.Getenv("STORAGE_ADV_ADDR"), "The advertised address of the artifact server.")
-	fs.DurationVar(&i.retentionTTL, "artifact-retention-ttl", time.Minute, "How long a replaced artifact is kept.")
-	fs.IntVar(&i.retentionRecords, "artifact-retention-records", 2, "How many artifacts of an object are kept.")
-	fs.StringVar(&i.digest, "artifact-digest-algo", string(artifact.SHA256), "The algorithm of artifact digests: sha256, sha384, sha512 or blake3.")
-	fs.StringSliceVar(&i.kexAlgos, "ssh-kex-algos", nil, "The key exchange algorithms SSH offers, in order of preference.")
-	fs.StringSliceVar(&i.hostKeyAlgos, "ssh-hostkey-algos", nil, "The host key algorithms SSH offers, in order of preference.")
-	fs.Int64Var(&i.accepted.helmIndexBytes, "helm-index-max-size", 50<<20, "Accepted; Helm repositories are not part of this version.")
-	fs.Int64Var(&i.accepted.helmChartBytes, "helm-chart-max-size", 10<<20, "Accepted; Helm charts are not part of this version.")
-	fs.Int64Var(&i.accepted.helmChartFileBytes, "helm-chart-file-max-size", 5<<20, "Accepted; Helm charts are not part of this version.")
-	fs.IntVar(&i.accepted.helmCacheSize, "helm-cache-max-size", 0, "Accepted; Helm repositories are not part of this version.")
-	fs.DurationVar(&i.accepted.helmCacheTTL, "helm-cache-ttl", 15*time.Minute, "Accepted; Helm repositories are not part of this version.")
-	fs.DurationVar(&i.accepted.helmCachePurge, "helm-cache-purge-interval", time.Minute, "Accepted; Helm repositories are not part of this version.")
-}
-
-func fromEnv(name, otherwise string) string {
-	if v := os.Getenv(name); v != "" {
-		return v
-	}
-	return otherwise
+	storage                component.Storage
+	kexAlgos, hostKeyAlgos []string
+	git                    git.Options
+	buckets                storage.Limits
+	helm                   helmrepo.Limits
+	indexes                helmrepo.CacheOptions
+	charts                 chartfile.Limits
+	registry               registry.Limits
+	signatures             registry.SignatureLimits
+	unpack                 archive.Limits
+	maxFetchTime           time.Duration
 }
 
 // AddToScheme implements component.Instance.
@@ -92,50 +79,67 @@ func (i *instance) AddToScheme(s *runtime.Scheme) error { return sourcev1.AddToS
 
 // Prepare implements component.Preparer.
 func (i *instance) Prepare(host *component.Host) error {
-	algo, err := artifact.ParseAlgo(i.digest)
-	if err != nil {
-		return fmt.Errorf("--artifact-digest-algo: %w", err)
+	if err := i.storage.Open(host); err != nil {
+		return err
 	}
-	if i.advertised == "" {
-		hostname := os.Getenv("HOSTNAME")
-		if hostname == "" {
-			if hostname, err = os.Hostname(); err != nil {
-				return fmt.Errorf("finding the advertised address of artifacts: %w", err)
-			}
-		}
-		if i.advertised, err = artifact.AdvertisedAddr(i.storageAddr, hostname); err != nil {
-			return fmt.Errorf("--storage-addr: %w", err)
-		}
-	}
-	i.store, err = artifact.OpenStore(i.storagePath, artifact.StoreOptions{
-		AdvertisedAddr: i.advertised, Digest: algo, RetentionTTL: i.retentionTTL, RetentionRecords: i.retentionRecords,
-		LockWait: lockWait,
-	})
-	if err != nil {
-		return fmt.Errorf("opening the artifact storage: %w", err)
-	}
-	host.Store = i.store
+	host.Store = i.storage.Store()
 	return nil
 }
 
-// lockWait is how long a starting process waits for the one it replaces to leave the storage.
-const lockWait = 30 * time.Second
-
 // Release implements component.Preparer.
-func (i *instance) Release() error {
-	if i.store == nil {
-		return nil
-	}
-	return i.store.Close()
-}
+func (i *instance) Release() error { return i.storage.Close() }
 
 // Serving implements component.Server.
-func (i *instance) Serving() (string, http.Handler) { return i.storageAddr, i.store.Handler() }
+func (i *instance) Serving() (string, http.Handler) { return i.storage.Serving() }
 
 // Setup implements component.Instance.
 func (i *instance) Setup(_ context.Context, host *component.Host) error {
-	o := host.LoopOptions()
-	repositories := git.Controller(Name, host.Reader, host.Store, git.Options{KexAlgos: i.kexAlgos, HostKeyAlgos: i.hostKeyAlgos})
-	_, err := repositories.SetupWithManager(host.Manager, o)
+	indexes, err := i.indexCache(host)
+	if err != nil {
+		return err
+	}
+	hosts, pool, root := frame.NewHosts(nil), registry.NewPool(nil), cosign.NewPublicRoot(nil)
+	hosts.MaxFetchTime = i.maxFetchTime
+	algo := i.storage.Algo()
+
+	repositories := i.git
+	repositories.KexAlgos, repositories.HostKeyAlgos = i.kexAlgos, i.hostKeyAlgos
+	repositories.Objects, repositories.Artifacts = host.Client, host.Artifacts
+	repositories.Hosts, repositories.RequeueDependency = hosts, host.Common.RequeueDependency
+	repositories.Identities = host.Auth
+	i.helm.ChartBytes = i.charts.ArchiveBytes
+	return errors.Join(
+		start(host, git.Controller(Name, host.Reader, host.Store, repositories)),
+		start(host, oci.Controller(Name, host.Reader, host.Store, oci.Options{
+			Hosts: hosts, Auth: host.Auth, Pool: pool, PublicRoot: root, Registry: i.registry, Signatures: i.signatures, Unpack: &i.unpack,
+		})),
+		start(host, bucket.Controller(Name, host.Reader, host.Store, bucket.Options{
+			Digest: algo, Region: os.Getenv("AWS_REGION"), Limits: i.buckets, Auth: host.Auth, Hosts: hosts,
+		})),
+		start(host, helmrepo.Controller(Name, host.Reader, host.Store, helmrepo.Options{
+			Limits: i.helm, Digest: algo, Hosts: hosts, Cache: indexes,
+		})),
+		start(host, helmchart.Controller(Name, host.Store, helmchart.Options{
+			Cached: host.Client, Reader: host.Reader, Artifacts: host.Artifacts, Limits: &i.charts, Auth: host.Auth, Hosts: hosts,
+			Pool: pool, PublicRoot: root.Get, Registry: i.registry, Signatures: i.signatures, HTTP: helmchart.NewHTTP(host.Reader, host.Artifacts, indexes, i.helm),
+		})),
+	)
+}
+
+// indexCache is what HelmCharts of one repository share.
+func (i *instance) indexCache(host *component.Host) (*helmrepo.Cache, error) {
+	i.indexes.Limits, i.indexes.Registerer = i.helm, metrics.Registry
+	indexes, err := helmrepo.NewCache(i.indexes)
+	if err == nil {
+		err = host.Manager.Add(indexes)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("setting up the cache of Helm indexes: %w", err)
+	}
+	return indexes, nil
+}
+
+func start[O loop.Object](host *component.Host, c *loop.Controller[O]) error {
+	_, err := c.SetupWithManager(host.Manager, host.LoopOptions())
 	return err
 }

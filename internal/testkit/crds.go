@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -11,7 +12,10 @@ import (
 	apiextensions "k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset/typed/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 
 	"github.com/seed-79636ae9/flux/api/crds"
@@ -55,6 +59,35 @@ func ApplyCRDs(ctx context.Context, config *rest.Config) error {
 	for _, crd := range all {
 		if err := awaitEstablished(ctx, client.CustomResourceDefinitions(), crd.Name); err != nil {
 			return fmt.Errorf("waiting for CRD %s: %w", crd.Name, err)
+		}
+	}
+	return awaitDiscovery(ctx, config, all)
+}
+
+// awaitDiscovery waits until the API server lists the kinds, which it does a moment after their definitions are established.
+func awaitDiscovery(ctx context.Context, config *rest.Config, all []*apiextensionsv1.CustomResourceDefinition) error {
+	client, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		return fmt.Errorf("creating a client for discovery: %w", err)
+	}
+	kinds := map[schema.GroupVersion][]string{}
+	for _, crd := range all {
+		for _, version := range crd.Spec.Versions {
+			if version.Served {
+				gv := schema.GroupVersion{Group: crd.Spec.Group, Version: version.Name}
+				kinds[gv] = append(kinds[gv], crd.Spec.Names.Kind)
+			}
+		}
+	}
+	for gv, want := range kinds {
+		err := wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(context.Context) (bool, error) {
+			list, err := client.ServerResourcesForGroupVersion(gv.String())
+			return err == nil && !slices.ContainsFunc(want, func(kind string) bool {
+				return !slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Kind == kind })
+			}), nil
+		})
+		if err != nil {
+			return fmt.Errorf("waiting until the API server lists the kinds of %s: %w", gv, err)
 		}
 	}
 	return nil

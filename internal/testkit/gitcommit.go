@@ -16,11 +16,13 @@ import (
 // younger. Fixed dates make commit hashes a function of the content alone.
 var commitEpoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// GitFile is one entry of a commit. A symbolic link has Symlink set and no content.
+// GitFile is one entry of a commit. A symbolic link has Symlink set and no content, a submodule only the commit of
+// another repository.
 type GitFile struct {
 	Content    string
 	Executable bool
 	Symlink    string
+	Submodule  string
 }
 
 // GitCommit describes a commit on top of the branch's tip. A nil file deletes its path.
@@ -84,6 +86,17 @@ func (r *GitRepo) Commit(c GitCommit) (string, error) {
 	return hash, nil
 }
 
+// SetBranch makes a branch point at a commit, as a forced push does.
+func (r *GitRepo) SetBranch(branch, commit string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, err := git(r.Dir, nil, "update-ref", "refs/heads/"+branch, commit); err != nil {
+		return err
+	}
+	r.tips[branch] = commit
+	return nil
+}
+
 // Bundle replaces the repository's branches and tags by those of a git bundle.
 func (r *GitRepo) Bundle(bundle []byte) error {
 	r.mu.Lock()
@@ -122,6 +135,8 @@ func (r *GitRepo) stream(c GitCommit, parent string) []byte {
 		case file.Symlink != "":
 			fmt.Fprintf(&b, "M 120000 inline %s\n", path)
 			data(file.Symlink)
+		case file.Submodule != "":
+			fmt.Fprintf(&b, "M 160000 %s %s\n", file.Submodule, path)
 		case file.Executable:
 			fmt.Fprintf(&b, "M 100755 inline %s\n", path)
 			data(file.Content)

@@ -26,11 +26,13 @@ type GitSSHServer struct {
 	Identity []byte
 	// KnownHosts is the known_hosts text for the server's host keys.
 	KnownHosts []byte
+	// Root is the directory of the repositories.
+	Root string
 
-	root     string
 	listener net.Listener
 	mu       sync.Mutex
-	commands []string // guarded by mu
+	commands []string     // guarded by mu
+	hostKeys []ssh.Signer // guarded by mu
 }
 
 // SSHServerOptions changes a GitSSHServer.
@@ -69,21 +71,34 @@ func NewGitSSHServer(root string, o SSHServerOptions) (*GitSSHServer, error) {
 		return nil, fmt.Errorf("listening for git clients over SSH: %w", err)
 	}
 	address := listener.Addr().String()
-	s := &GitSSHServer{URL: "ssh://git@" + address, Identity: identity, root: root, listener: listener}
-	for _, key := range o.HostKeys {
-		config.AddHostKey(key)
-		s.KnownHosts = append(s.KnownHosts, knownhosts.Line([]string{address}, key.PublicKey())+"\n"...)
-	}
+	s := &GitSSHServer{URL: "ssh://git@" + address, Identity: identity, Root: root, listener: listener}
+	s.SetHostKeys(o.HostKeys...)
 	go func() {
 		for {
 			conn, err := listener.Accept()
 			if err != nil {
 				return
 			}
-			go s.serve(conn, config)
+			own := *config
+			s.mu.Lock()
+			for _, key := range s.hostKeys {
+				own.AddHostKey(key)
+			}
+			s.mu.Unlock()
+			go s.serve(conn, &own)
 		}
 	}()
 	return s, nil
+}
+
+// SetHostKeys replaces the keys of the server for new connections, and KnownHosts.
+func (s *GitSSHServer) SetHostKeys(keys ...ssh.Signer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hostKeys, s.KnownHosts = keys, nil
+	for _, key := range keys {
+		s.KnownHosts = append(s.KnownHosts, knownhosts.Line([]string{s.listener.Addr().String()}, key.PublicKey())+"\n"...)
+	}
 }
 
 // Close stops accepting connections.
@@ -159,7 +174,7 @@ func (s *GitSSHServer) run(channel ssh.Channel, command string) uint32 {
 		_, _ = io.WriteString(channel.Stderr(), "ERROR: command not allowed\n")
 		return 1
 	}
-	dir := filepath.Join(s.root, filepath.FromSlash(filepath.Clean("/"+path)))
+	dir := filepath.Join(s.Root, filepath.FromSlash(filepath.Clean("/"+path)))
 	cmd, err := gitUploadPack(dir)
 	if err != nil {
 		return 1

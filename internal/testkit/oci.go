@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -21,13 +23,25 @@ import (
 )
 
 // Registry is an OCI registry over plain HTTP on loopback, in memory.
-type Registry struct{ server *httptest.Server }
+type Registry struct {
+	server   *httptest.Server
+	requests atomic.Int64
+}
 
 // NewRegistry starts a registry; Close ends it.
 func NewRegistry() *Registry {
 	quiet := registry.Logger(log.New(io.Discard, "", 0))
-	return &Registry{server: httptest.NewServer(registry.New(quiet, registry.WithReferrersSupport(true)))}
+	handler := registry.New(quiet, registry.WithReferrersSupport(true))
+	r := &Registry{}
+	r.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		r.requests.Add(1)
+		handler.ServeHTTP(w, request)
+	}))
+	return r
 }
+
+// Requests is how many requests the registry has had.
+func (r *Registry) Requests() int64 { return r.requests.Load() }
 
 // Host is the registry's host:port.
 func (r *Registry) Host() string { return strings.TrimPrefix(r.server.URL, "http://") }

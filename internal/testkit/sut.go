@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -38,6 +39,8 @@ type SUT struct {
 	// StorageAddr is the host:port artifacts are served at, HealthAddr and MetricsAddr likewise.
 	// They stay the same across restarts.
 	StorageAddr, HealthAddr, MetricsAddr string
+	// WatcherAddr is where source-watcher serves artifacts, out of a directory of its own; empty when it does not run.
+	WatcherAddr string
 	// LogPath is the file that holds the output of all its lives.
 	LogPath string
 	// TempDir is its TMPDIR.
@@ -66,12 +69,24 @@ func StartSUT(ctx context.Context, o SUTOptions) (*SUT, error) {
 	// A fixed address survives a restart, and artifact URLs with it; hence not port 0.
 	for _, addr := range []*string{&s.StorageAddr, &s.HealthAddr, &s.MetricsAddr} {
 		var err error
-		if *addr, err = freeAddr(); err != nil {
+		if *addr, err = FreeAddr(); err != nil {
+			return nil, err
+		}
+	}
+	if slices.Contains(o.Components, watcher) {
+		var err error
+		if s.WatcherAddr, err = FreeAddr(); err != nil {
 			return nil, err
 		}
 	}
 	return s, s.Start(ctx)
 }
+
+// storing is the component with the store, watcher the one with a second store.
+const (
+	storing = "source-controller"
+	watcher = "source-watcher"
+)
 
 // Start starts the process again after Kill or Stop, and waits until it reports ready.
 func (s *SUT) Start(ctx context.Context) error {
@@ -110,13 +125,13 @@ func (s *SUT) Launch() error {
 
 // args are those of `flux run`, ours first: the last of a repeated flag wins.
 func (s *SUT) args() []string {
-	args := slices.Concat([]string{"run"}, s.options.Components, []string{
-		"--source-storage-path=" + s.storageDir(),
-		"--source-storage-addr=" + s.StorageAddr,
-		"--source-storage-adv-addr=" + s.StorageAddr,
-		"--health-addr=" + s.HealthAddr,
-		"--metrics-addr=" + s.MetricsAddr,
-	})
+	args := slices.Concat([]string{"run"}, s.options.Components, []string{"--health-addr=" + s.HealthAddr, "--metrics-addr=" + s.MetricsAddr})
+	if len(s.options.Components) == 0 || slices.Contains(s.options.Components, storing) {
+		args = append(args, "--source-storage-path="+s.storageDir(), "--source-storage-addr="+s.StorageAddr, "--source-storage-adv-addr="+s.StorageAddr)
+	}
+	if s.WatcherAddr != "" {
+		args = append(args, "--watcher-storage-path="+s.storageDir()+"-watcher", "--watcher-storage-addr="+s.WatcherAddr, "--watcher-storage-adv-addr="+s.WatcherAddr)
+	}
 	if s.options.EventsAddr != "" {
 		args = append(args, "--events-addr="+s.options.EventsAddr)
 	}
@@ -164,6 +179,14 @@ func (s *SUT) Ended() <-chan struct{} {
 	return s.ended
 }
 
+// ExitCode is how the last process ended, which must be over; -1 if a signal did it.
+func (s *SUT) ExitCode() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	<-s.ended
+	return s.cmd.ProcessState.ExitCode()
+}
+
 // Kill ends the process at once, as kill -9 does, and waits until it is gone.
 func (s *SUT) Kill() error { return s.end(syscall.SIGKILL, 10*time.Second) }
 
@@ -200,13 +223,28 @@ func (s *SUT) LogTail() string {
 	return string(b[max(0, len(b)-tailSize):])
 }
 
-// freeAddr finds a loopback address nobody listens on. Another process may take it before its
-// user does; the window is small, and the failure says what happened.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("finding a free port: %w", err)
+// The ports of FreeAddr lie below those that Linux gives to connections and to listeners without a port of their own: a
+// process that is started again after a kill finds its ports free, whoever connects to whom meanwhile.
+const (
+	firstPort = 12_000
+	lastPort  = 32_000
+)
+
+// given counts the ports that FreeAddr gave.
+var given atomic.Int64
+
+// FreeAddr finds a loopback address nobody listens on, and gives it once. Another process may take it before its user
+// does; the window is small, and the failure says what happened.
+func FreeAddr() (string, error) {
+	for range lastPort - firstPort {
+		// Processes of tests begin at different places.
+		port := firstPort + (os.Getpid()*97+int(given.Add(1)))%(lastPort-firstPort)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		addr := l.Addr().String()
+		return addr, l.Close()
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", fmt.Errorf("finding a free port: all from %d to %d are taken", firstPort, lastPort)
 }

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	helmv2 "github.com/seed-79636ae9/flux/api/helm/v2"
 	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
 	"github.com/seed-79636ae9/flux/api/meta"
 	sourcev1 "github.com/seed-79636ae9/flux/api/source/v1"
@@ -30,16 +31,22 @@ type lab struct {
 	dir       string
 	namespace string
 	sut       *testkit.SUT
+	// components run in the process; counted is the kind, in lower case, whose runs a scenario counts.
+	components []string
+	counted    string
 }
 
 func newLab(ctx context.Context, plane *testkit.ControlPlane, dir, namespace string) (*lab, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, err
 		}
 	}
-	l := &lab{plane: plane, dir: dir, namespace: namespace}
+	l := &lab{
+		plane: plane, dir: dir, namespace: namespace,
+		components: []string{"source-controller", "kustomize-controller"}, counted: "kustomization",
+	}
 	var err error
 	if l.client, err = client.NewWithWatch(plane.Config, client.Options{Scheme: scheme}); err != nil {
 		return nil, err
@@ -57,7 +64,7 @@ func newLab(ctx context.Context, plane *testkit.ControlPlane, dir, namespace str
 func (l *lab) start(ctx context.Context, kubeconfig string, flags ...string) error {
 	var err error
 	l.sut, err = testkit.StartSUT(ctx, testkit.SUTOptions{
-		Components: []string{"source-controller", "kustomize-controller"}, Kubeconfig: kubeconfig,
+		Components: l.components, Kubeconfig: kubeconfig,
 		Dir: filepath.Join(l.dir, "flux"), Flags: append([]string{"--watch-label-selector=bench=" + l.namespace}, flags...),
 	})
 	return err

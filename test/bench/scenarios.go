@@ -194,7 +194,7 @@ func tally(requests []apiproxy.Request) string {
 	return strings.Join(out, ", ")
 }
 
-// runs waits until the process has ended so many more runs of Kustomizations, by its own metrics.
+// runs waits until the process has ended so many more runs of the counted kind, by its own metrics.
 func (l *lab) runs(ctx context.Context, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -211,14 +211,14 @@ func (l *lab) runs(ctx context.Context, n int) error {
 			return nil
 		}
 		select {
-		case <-time.After(200 * time.Millisecond):
+		case <-time.After(time.Second): // more often, and the answers cost more than the runs
 		case <-ctx.Done():
 			return fmt.Errorf("%g of %d runs after %s", now-first, n, patience)
 		}
 	}
 }
 
-// reconciles reads how many runs of Kustomizations there were.
+// reconciles reads how many runs of the counted kind there were.
 func (l *lab) reconciles(ctx context.Context) (float64, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.sut.MetricsAddr+"/metrics", nil)
 	if err != nil {
@@ -233,7 +233,7 @@ func (l *lab) reconciles(ctx context.Context) (float64, error) {
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		rest, ok := strings.CutPrefix(lines.Text(), `controller_runtime_reconcile_total{controller="kustomization"`)
+		rest, ok := strings.CutPrefix(lines.Text(), `controller_runtime_reconcile_total{controller="`+l.counted+`"`)
 		if !ok {
 			continue
 		}

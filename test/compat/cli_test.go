@@ -42,19 +42,11 @@ type contractFlag struct {
 func unbuiltCommands() []string {
 	return []string{
 		"flux bootstrap*",
-		"flux build*",
-		"flux create alert", "flux create alert-provider", "flux create helmrelease", "flux create image*",
-		"flux create receiver", "flux create secret*", "flux create source bucket", "flux create source chart",
-		"flux create source helm", "flux create source oci", "flux create tenant",
-		"flux debug*",
-		"flux diff*",
+		"flux create alert", "flux create alert-provider", "flux create image*",
+		"flux create receiver", "flux create tenant",
 		"flux envsubst",
-		"flux list*",
 		"flux migrate",
 		"flux plugin*",
-		"flux pull*",
-		"flux push*",
-		"flux tag*",
 		"flux trigger*",
 	}
 }

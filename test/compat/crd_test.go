@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/seed-79636ae9/flux/api/crds"
+	extensionsv1beta1 "github.com/seed-79636ae9/flux/api/extensions/v1beta1"
+	helmv2 "github.com/seed-79636ae9/flux/api/helm/v2"
 	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
 	sourcev1 "github.com/seed-79636ae9/flux/api/source/v1"
 )
@@ -31,20 +33,18 @@ func notBuilt() []string {
 		"alertproviders.flagger.app",
 		"canaries.flagger.app",
 		"metrictemplates.flagger.app",
-		"helmreleases.helm.toolkit.fluxcd.io",
 		"imagepolicies.image.toolkit.fluxcd.io",
 		"imagerepositories.image.toolkit.fluxcd.io",
 		"imageupdateautomations.image.toolkit.fluxcd.io",
 		"alerts.notification.toolkit.fluxcd.io",
 		"providers.notification.toolkit.fluxcd.io",
 		"receivers.notification.toolkit.fluxcd.io",
-		"artifactgenerators.source.extensions.fluxcd.io",
 	}
 }
 
 // addToScheme registers every kind that has types.
 func addToScheme(s *runtime.Scheme) error {
-	for _, add := range []func(*runtime.Scheme) error{sourcev1.AddToScheme, kustomizev1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme, extensionsv1beta1.AddToScheme} {
 		if err := add(s); err != nil {
 			return err
 		}

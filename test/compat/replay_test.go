@@ -16,9 +16,13 @@ import (
 
 // replayed are the kinds whose recordings are played. A new kind adds its folder's name, and its
 // component to replayedComponents.
-func replayed() []string { return []string{"gitrepository", "kustomization"} }
+func replayed() []string {
+	return []string{"artifactgenerator", "gitrepository", "helmchart", "helmrelease", "helmrepository", "kustomization", "ocirepository"}
+}
 
-func replayedComponents() []string { return []string{"source-controller", "kustomize-controller"} }
+func replayedComponents() []string {
+	return []string{"source-controller", "kustomize-controller", "helm-controller", "source-watcher"}
+}
 
 // replayedFlags are those the recorder gave, and the one that makes drift a matter of the
 // interval, as it was in 2.9: recordings edit objects by hand and look before the next interval.
@@ -136,7 +140,7 @@ func startForReplay(t *testing.T, lab *replay.Lab) *testkit.SUT {
 			t.Error(err)
 		}
 	})
-	lab.Use(replay.System{StorageAddr: sut.StorageAddr, TempDir: sut.TempDir, StorageDir: filepath.Join(dir, "storage")})
+	lab.Use(replay.System{StorageAddr: sut.StorageAddr, WatcherAddr: sut.WatcherAddr, TempDir: sut.TempDir, StorageDir: filepath.Join(dir, "storage")})
 	return sut
 }
 

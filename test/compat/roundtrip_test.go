@@ -219,7 +219,7 @@ func fill(s schema.Structural, all bool) any {
 		if s.ValueValidation != nil && s.ValueValidation.Format == "date-time" {
 			return "2026-01-02T03:04:05Z"
 		}
-		for _, text := range []string{"some text", "10m", "https://example.com", "oci://example.com", "sha256:0"} {
+		for _, text := range []string{"some text", "10m", "https://example.com", "oci://example.com", "sha256:0", "@alias", "@artifact/path"} {
 			if s.ValueValidation == nil || regexp.MustCompile(s.ValueValidation.Pattern).MatchString(text) {
 				return text
 			}
@@ -274,7 +274,7 @@ func collect(v any, all map[runtimeschema.GroupVersionKind]kind, found *[]map[st
 			collect(child, all, found)
 		}
 	case string:
-		if strings.Contains(v, "toolkit.fluxcd.io/") && strings.Contains(v, "\n") {
+		if strings.Contains(v, "fluxcd.io/") && strings.Contains(v, "\n") {
 			for _, doc := range documents(v) {
 				collect(doc, all, found)
 			}

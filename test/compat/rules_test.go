@@ -17,7 +17,10 @@ import (
 
 // ruleLists are the numbered lists of behaviour of the kinds that are built, each with the number of its last rule.
 func ruleLists() map[string]int {
-	return map[string]int{"_common": 51, "gitrepository": 74, "kustomization": 112}
+	return map[string]int{
+		"_common": 51, "artifactgenerator": 65, "bucket": 64, "externalartifact": 8, "gitrepository": 74, "helmchart": 74, "helmrelease": 100,
+		"helmrepository": 62, "kustomization": 112, "ocirepository": 72,
+	}
 }
 
 // unmetHeading is the section of docs/compatibility.md whose table lists the rules that no test has to name. A row that
@@ -179,7 +182,8 @@ func unmetRules(page string) (listed, partly ruleSet, err error) {
 }
 
 // ruleMention is a list's name and numbers or ranges of them, as comments, subtests, recordings and the page write it.
-var ruleMention = regexp.MustCompile("\\b(_common|gitrepository|kustomization)[\\s_]+(\\d+(?:\\s*-\\s*\\d+)?(?:`?,\\s*`?\\d+(?:\\s*-\\s*\\d+)?)*)")
+var ruleMention = regexp.MustCompile("\\b(" + strings.Join(slices.Sorted(maps.Keys(ruleLists())), "|") +
+	")[\\s_]+(\\d+(?:\\s*-\\s*\\d+)?(?:`?,\\s*`?\\d+(?:\\s*-\\s*\\d+)?)*)")
 
 // ruleSet holds rules by list and number.
 type ruleSet map[string]map[int]bool

@@ -36,7 +36,10 @@ func story() []chapter {
 		{"5. Break: an error is told, and nothing else is touched", (*demo).breakIt},
 		{"6. Pause: suspended work waits, resumed work catches up", (*demo).pause},
 		{"7. Look back: what belongs to what, and what happened", (*demo).lookBack},
-		{"8. Stop", (*demo).stop},
+		{"8. Other sources: an artifact in a registry", (*demo).registry},
+		{"9. Other sources: charts, from Git and from a Helm repository", (*demo).charts},
+		{"10. Releases: a chart is released and upgraded, and what fails is rolled back", (*demo).releases},
+		{"11. Stop", (*demo).stop},
 	}
 }
 
@@ -312,14 +315,16 @@ func number(u *unstructured.Unstructured, path ...string) int64 {
 }
 
 // readiness returns status and message of the Ready condition.
-func readiness(u *unstructured.Unstructured) (status, message string) {
+func readiness(u *unstructured.Unstructured) (status, message string) { return condition(u, "Ready") }
+
+func condition(u *unstructured.Unstructured, conditionType string) (status, message string) {
 	if u == nil {
 		return "", ""
 	}
 	conditions, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions")
 	for _, c := range conditions {
 		c, _ := c.(map[string]any)
-		if c["type"] == "Ready" {
+		if c["type"] == conditionType {
 			status, _ = c["status"].(string)
 			message, _ = c["message"].(string)
 		}

@@ -121,21 +121,7 @@ func (s *scene) abandonFailed() {
 func TestWatchesEnd(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	watches := apiproxy.Match{Verb: "watch"}
-	for _, tt := range []struct {
-		name  string
-		rules []*apiproxy.Rule
-	}{
-		{"after a short while", []*apiproxy.Rule{{Match: watches, Times: -1, Fault: apiproxy.Fault{EndAfter: 300 * time.Millisecond}}}},
-		{"with 410 Gone", []*apiproxy.Rule{
-			{Match: watches, Times: 8, Fault: apiproxy.Fault{Status: http.StatusGone}},
-			{Match: watches, Times: -1, Fault: apiproxy.Fault{EndAfter: 300 * time.Millisecond}},
-		}},
-		{"without an answer", []*apiproxy.Rule{
-			{Match: watches, Times: 4, Fault: apiproxy.Fault{Reset: true}},
-			{Match: watches, Times: -1, Fault: apiproxy.Fault{EndAfter: 300 * time.Millisecond}},
-		}},
-	} {
+	for _, tt := range endings() {
 		t.Run(tt.name, func(t *testing.T) {
 			s := r.newScene(t)
 			defer s.abandonFailed()
@@ -150,6 +136,25 @@ func TestWatchesEnd(t *testing.T) {
 			s.proxy.Clear()
 			s.clear()
 		})
+	}
+}
+
+// ending is a way in which watches end.
+type ending struct {
+	name  string
+	rules []*apiproxy.Rule
+}
+
+// endings are made anew for each use: rules count.
+func endings() []ending {
+	watches := apiproxy.Match{Verb: "watch"}
+	short := func() *apiproxy.Rule {
+		return &apiproxy.Rule{Match: watches, Times: -1, Fault: apiproxy.Fault{EndAfter: 300 * time.Millisecond}}
+	}
+	return []ending{
+		{"after a short while", []*apiproxy.Rule{short()}},
+		{"with 410 Gone", []*apiproxy.Rule{{Match: watches, Times: 8, Fault: apiproxy.Fault{Status: http.StatusGone}}, short()}},
+		{"without an answer", []*apiproxy.Rule{{Match: watches, Times: 4, Fault: apiproxy.Fault{Reset: true}}, short()}},
 	}
 }
 
@@ -213,10 +218,14 @@ func TestConflicts(t *testing.T) {
 
 // meddle writes foreign labels and annotations until ctx ends.
 func (s *scene) meddle(ctx context.Context, managed *unstructured.Unstructured) error {
+	return meddleWith(ctx, s.client, s.ks(), s.gitRepository(), managed)
+}
+
+func meddleWith(ctx context.Context, c client.Client, objects ...client.Object) error {
 	for i := 0; ; i++ {
-		for _, o := range []client.Object{s.ks(), s.gitRepository(), managed.DeepCopy()} {
+		for _, o := range objects {
 			body := fmt.Sprintf(`{"metadata":{"labels":{"foreign":"%d"},"annotations":{"foreign":"%d"}}}`, i, i)
-			err := s.client.Patch(ctx, o, client.RawPatch("application/merge-patch+json", []byte(body)), client.FieldOwner("somebody"))
+			err := c.Patch(ctx, o.DeepCopyObject().(client.Object), client.RawPatch("application/merge-patch+json", []byte(body)), client.FieldOwner("somebody"))
 			if err != nil && ctx.Err() == nil {
 				return fmt.Errorf("meddling with %s: %w", o.GetName(), err)
 			}
@@ -239,18 +248,23 @@ func TestRestartStorm(t *testing.T) {
 	defer s.abandonFailed()
 	all := s.configMaps("a", "b", "c", "d", "e", "f")
 	s.start(pick(all, "a b c d e f")...)
-	// A run goes on with the revision it started from when the source moves on, so an object may go
-	// that either of the two leaves out.
+	// A run goes on with the revision it started from when the source moves on, so an object may go that any
+	// revision leaves out which the source may have advertised since the run began: a kill may have kept it from
+	// advertising the one before.
 	var history []string
+	floor := map[string]int{} // by revision, where in the history such revisions begin
 	s.law.Desired = func(_ oracle.Owner, revision string) (map[string]bool, bool) {
 		at := slices.Index(history, revision)
 		if at < 0 {
 			return nil, false
 		}
-		both := maps.Clone(s.revisions[revision])
-		maps.DeleteFunc(both, func(id string, _ bool) bool { return at > 0 && !s.revisions[history[at-1]][id] })
-		return both, true
+		all := maps.Clone(s.revisions[revision])
+		for _, earlier := range history[floor[revision]:at] {
+			maps.DeleteFunc(all, func(id string, _ bool) bool { return !s.revisions[earlier][id] })
+		}
+		return all, true
 	}
+	advertised := s.latest
 	history = append(history, s.latest)
 	for round := range rounds {
 		v := &victim{scene: s, dead: make(chan struct{})}
@@ -267,6 +281,7 @@ func TestRestartStorm(t *testing.T) {
 			o.Object["data"] = map[string]any{"value": fmt.Sprint(round)}
 		}
 		history = append(history, s.commit(pick(all, strings.Join(names, " "))...))
+		floor[s.latest] = slices.Index(history, advertised)
 		s.request(s.gitRepository())
 		ctx, cancel := context.WithCancel(t.Context())
 		finished := make(chan error, 1)
@@ -276,6 +291,7 @@ func TestRestartStorm(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			advertised = s.latest
 			if v.struck(began) {
 				<-v.dead
 				v.revive(script{})
@@ -284,6 +300,8 @@ func TestRestartStorm(t *testing.T) {
 			v.struck(began)
 			cancel()
 			<-finished
+			// Read while nobody lives who could move it.
+			advertised = s.advertised()
 			v.revive(script{})
 		}
 		cancel()

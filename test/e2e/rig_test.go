@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	helmv2 "github.com/seed-79636ae9/flux/api/helm/v2"
 	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
 	"github.com/seed-79636ae9/flux/api/meta"
 	sourcev1 "github.com/seed-79636ae9/flux/api/source/v1"
@@ -78,8 +79,14 @@ type rig struct {
 	broken    bool // no scene can follow
 }
 
-// newRig starts a process. Its life ends with the test.
+// newRig starts a process with Kustomizations. Its life ends with the test.
 func newRig(t *testing.T, flags ...string) *rig {
+	t.Helper()
+	return startRig(t, oracle.Kustomizations(), []string{"source-controller", "kustomize-controller"}, flags...)
+}
+
+// startRig starts a process of some components, one of which has the owners that are judged.
+func startRig(t *testing.T, judged oracle.Kind, components []string, flags ...string) *rig {
 	t.Helper()
 	config := testkit.Cluster(t)
 	testkit.InstallCRDs(t, config)
@@ -96,14 +103,16 @@ func newRig(t *testing.T, flags ...string) *rig {
 		}
 	}
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{
+		corev1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme,
+	} {
 		if err = add(scheme); err != nil {
 			t.Fatal(err)
 		}
 	}
 	r.client, err = client.NewWithWatch(config, client.Options{Scheme: scheme})
 	check("creating a client")
-	r.judge, err = oracle.NewJudge(config, oracle.Kustomizations())
+	r.judge, err = oracle.NewJudge(config, judged)
 	check("creating the judge")
 	r.witness = oracle.NewWitness(r.judge)
 	requests, err := os.Create(filepath.Join(dir, "api.jsonl"))
@@ -119,7 +128,7 @@ func newRig(t *testing.T, flags ...string) *rig {
 	check("starting the Git server")
 	t.Cleanup(r.git.Close)
 	r.sut, err = testkit.StartSUT(t.Context(), testkit.SUTOptions{
-		Components: []string{"source-controller", "kustomize-controller"},
+		Components: components,
 		Kubeconfig: kubeconfig, Dir: filepath.Join(dir, "flux"),
 		Flags: append([]string{
 			"--watch-label-selector=" + shard + "=" + r.namespace, "--requeue-dependency=1s", "--interval-jitter-percentage=0",
@@ -369,6 +378,16 @@ func (s *scene) artifact(ctx context.Context, revision string) error {
 		}
 		return unready(o, o.Status.Conditions, o.Status.ObservedGeneration, o.Status.LastHandledReconcileAt)
 	})
+}
+
+// advertised returns the revision that the source says it has.
+func (s *scene) advertised() string {
+	s.t.Helper()
+	o := s.gitRepository()
+	if err := s.client.Get(s.t.Context(), client.ObjectKeyFromObject(o), o); err != nil {
+		s.t.Fatal(err)
+	}
+	return o.Status.Artifact.Revision
 }
 
 // awaitApplied waits until the Kustomization is Ready at the revision.

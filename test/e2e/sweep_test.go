@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
 	"github.com/seed-79636ae9/flux/internal/testkit/apiproxy"
@@ -97,6 +98,27 @@ func scripts() []script {
 			done: appliedLatest,
 		},
 		{
+			// A held revision that is approved, whose deletions are interrupted: the approval must hold to the end.
+			name: "approved", least: 6,
+			prepare: func(s *scene) {
+				all := s.configMaps("a", "b", "c", "d", "e", "f")
+				s.commit(pick(all, "a b c d e")...)
+				s.source()
+				s.kustomization(func(k *kustomizev1.Kustomization) {
+					k.Annotations = map[string]string{kustomizev1.PruneLimitAnnotation: "1"}
+				})
+				s.awaitApplied(s.latest)
+				s.next = pick(all, "d f")
+				commitNext(s)
+				s.awaitFailure(kustomizev1.HeldReason)
+				s.present(pick(all, "a b c d e")...)
+				s.absent(all["f"])
+				s.noDeletes()
+			},
+			act:  approve,
+			done: appliedLatest,
+		},
+		{
 			name: "finalizer", least: 5,
 			prepare: func(s *scene) { s.start(pick(s.configMaps("a", "b", "c", "d"), "a b c d")...) },
 			act:     deleteKustomization,
@@ -135,6 +157,16 @@ func scripts() []script {
 			done: appliedLatest,
 		},
 	}
+}
+
+// approve does what `flux approve` does.
+func approve(s *scene) {
+	var live kustomizev1.Kustomization
+	if err := s.client.Get(s.t.Context(), client.ObjectKeyFromObject(s.ks()), &live); err != nil {
+		s.t.Fatal(err)
+	}
+	newest := live.Status.History[0]
+	s.patch(s.ks(), fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, kustomizev1.ApproveAnnotation, newest.Metadata["revision"]+"/"+newest.Digest))
 }
 
 func appliedLatest(ctx context.Context, s *scene) error {
@@ -205,7 +237,7 @@ type mode struct {
 }
 
 func modes() []mode {
-	quick := []string{"first-apply", "drop-and-add", "prune", "finalizer", "recreate"}
+	quick := []string{"first-apply", "drop-and-add", "prune", "approved", "finalizer", "recreate"}
 	return []mode{
 		{name: "killed-before", kills: true},
 		{name: "killed-after", kills: true},
@@ -242,22 +274,34 @@ func TestCrashSweep(t *testing.T) {
 // play runs a script once and disturbs its nth write. It reports whether there was such a write.
 func (r *rig) play(t *testing.T, sc script, m mode, n int) (reached bool) {
 	s := r.newScene(t)
-	reached = true
 	// Whatever became of the scene, the next one starts without it.
 	defer s.abandonFailed()
 	sc.prepare(s)
+	reached = s.disturb(sc, m, n)
+	s.proxy.Clear()
+	if s.lives() {
+		s.verify()
+	}
+	s.clear()
+	return reached
+}
+
+// disturb lets the change of a script happen, with a disturbance at its nth write, and waits for its end. It reports whether there was such
+// a write.
+func (s *scene) disturb(sc script, m mode, n int) (reached bool) {
+	s.t.Helper()
 	v := &victim{scene: s, dead: make(chan struct{})}
 	s.proxy.Add(v.rule(sc, m, n))
 	began := s.proxy.Seq()
 	sc.act(s)
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(s.t.Context())
 	defer cancel()
 	finished := make(chan error, 1)
 	go func() { finished <- sc.done(ctx, s) }()
 	select {
 	case err := <-finished:
 		if err != nil {
-			t.Fatalf("write %d was not survived: %v", n, err)
+			s.t.Fatalf("write %d was not survived: %v", n, err)
 		}
 		// The end may have been seen before the author of the last write was killed.
 		if reached = v.struck(began); reached && m.kills {
@@ -271,15 +315,10 @@ func (r *rig) play(t *testing.T, sc script, m mode, n int) (reached bool) {
 	}
 	if reached && m.kills {
 		v.revive(sc)
-		if err := sc.done(t.Context(), s); err != nil {
-			t.Fatalf("after the restart: %v", err)
+		if err := sc.done(s.t.Context(), s); err != nil {
+			s.t.Fatalf("after the restart: %v", err)
 		}
 	}
-	s.proxy.Clear()
-	if s.lives() {
-		s.verify()
-	}
-	s.clear()
 	return reached
 }
 
@@ -289,6 +328,8 @@ type victim struct {
 	once sync.Once
 	dead chan struct{}
 	err  error
+	// fault is the one of the rule; others may be in force too.
+	fault string
 }
 
 func (v *victim) rule(sc script, m mode, n int) *apiproxy.Rule {
@@ -304,6 +345,7 @@ func (v *victim) rule(sc script, m mode, n int) *apiproxy.Rule {
 	case "killed-after":
 		rule.Fault.After = v.kill
 	}
+	v.fault = rule.Fault.Name()
 	return rule
 }
 
@@ -317,7 +359,7 @@ func (v *victim) kill(*apiproxy.Request) {
 // struck tells whether the rule has hit a request, perhaps one whose author still lives.
 func (v *victim) struck(began int64) bool {
 	for _, q := range v.proxy.Requests(began) {
-		if q.Fault != "" {
+		if q.Fault == v.fault {
 			v.t.Logf("%s at: %s (request %d)", q.Fault, q.String(), q.Seq)
 			return true
 		}

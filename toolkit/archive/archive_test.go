@@ -273,6 +273,17 @@ func TestIgnoreLimits(t *testing.T) {
 	}
 }
 
+// reliability 015: many files of patterns add up.
+func TestIgnoreFilesLimit(t *testing.T) {
+	files := memory{}
+	for i := range 3 {
+		files[fmt.Sprintf("dir-%d/.sourceignore", i)] = strings.Repeat("x\n", 40_000)
+	}
+	if _, err := ReadIgnore(t.Context(), files, ""); err == nil || !strings.Contains(err.Error(), "limit of 100000 patterns") {
+		t.Errorf("%v, want an error about the limit", err)
+	}
+}
+
 // TestManyPatterns: patterns cost time, and the context bounds it.
 func TestManyPatterns(t *testing.T) {
 	ignore, err := ReadIgnore(t.Context(), memory{".sourceignore": strings.Repeat("**/a/**/a/**/b\n", 60_000)}, "")

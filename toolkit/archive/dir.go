@@ -11,7 +11,8 @@ import (
 
 // Dir is the tree below a directory of the local file system. Links are
 // reported, never followed: a file swapped for a link between listing and
-// opening cannot lead out of the directory.
+// opening cannot lead out of the directory. Files can be opened as long as the
+// directory exists.
 func Dir(dir string) Source { return dirSource(dir) }
 
 type dirSource string
@@ -22,10 +23,10 @@ func (d dirSource) Walk(ctx context.Context, fn func(Entry) error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	return walkDir(ctx, root, ".", fn)
+	return d.walk(ctx, root, ".", fn)
 }
 
-func walkDir(ctx context.Context, root *os.Root, dir string, fn func(Entry) error) error {
+func (d dirSource) walk(ctx context.Context, root *os.Root, dir string, fn func(Entry) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -42,7 +43,7 @@ func walkDir(ctx context.Context, root *os.Root, dir string, fn func(Entry) erro
 		entry := Entry{Path: p, Mode: info.Mode()}
 		if info.Mode().IsRegular() {
 			entry.Size = info.Size()
-			entry.Open = func() (io.ReadCloser, error) { return root.Open(p) }
+			entry.Open = func() (io.ReadCloser, error) { return os.OpenInRoot(string(d), p) }
 		}
 		if err := fn(entry); err != nil {
 			return err
@@ -50,7 +51,7 @@ func walkDir(ctx context.Context, root *os.Root, dir string, fn func(Entry) erro
 		if !info.IsDir() {
 			continue
 		}
-		if err := walkDir(ctx, root, p, fn); err != nil {
+		if err := d.walk(ctx, root, p, fn); err != nil {
 			return err
 		}
 	}

@@ -68,7 +68,7 @@ func Extract(ctx context.Context, r io.Reader, dir string, l Limits) (err error)
 	compressed := &countingReader{r: r}
 	zr, err := gzip.NewReader(compressed)
 	if err != nil {
-		return fmt.Errorf("read archive: %w", err)
+		return fmt.Errorf("requires gzip-compressed body: %w", err)
 	}
 	content := &boundedReader{ctx: ctx, r: zr, compressed: compressed, limits: l}
 	x := extraction{root: root, limits: l, buffer: make([]byte, copyBuffer)}

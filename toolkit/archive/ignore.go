@@ -19,6 +19,7 @@ const IgnoreFile = ".sourceignore"
 
 const (
 	maxIgnoreBytes = 1 << 20
+	maxPatterns    = 100_000
 	vcsPatterns    = ".git/,.gitignore,.gitmodules,.gitattributes"
 	extPatterns    = "*.jpg,*.jpeg,*.gif,*.png,*.wmv,*.flv,*.tar.gz,*.zip"
 	ciPatterns     = ".github/,.circleci/,.travis.yml,.gitlab-ci.yml,appveyor.yml,.drone.yml,cloudbuild.yaml,codeship-services.yml,codeship-steps.yml"
@@ -100,12 +101,14 @@ func ParsePatterns(r io.Reader, dir string) ([]Pattern, error) {
 // ReadPatterns collects the patterns of every ignore file of src, those of a
 // directory before those of the directories below it, so that the deeper ones
 // win. Ignore files in .git directories do not count, links are not followed.
+// More than 100,000 patterns in all are an error.
 func ReadPatterns(ctx context.Context, src Source) ([]Pattern, error) {
 	type ignoreFile struct {
 		dir      []string
 		patterns []Pattern
 	}
 	var files []ignoreFile
+	count := 0
 	err := src.Walk(ctx, func(e Entry) error {
 		if path.Base(e.Path) != IgnoreFile || !e.Mode.IsRegular() || inGitDir(e.Path) {
 			return nil
@@ -117,6 +120,9 @@ func ReadPatterns(ctx context.Context, src Source) ([]Pattern, error) {
 		found, err := ParsePatterns(r, path.Dir(e.Path))
 		if err = errors.Join(err, r.Close()); err != nil {
 			return fmt.Errorf("read '%s': %w", e.Path, err)
+		}
+		if count += len(found); count > maxPatterns {
+			return fmt.Errorf("read '%s': the ignore files hold more than the limit of %d patterns", e.Path, maxPatterns)
 		}
 		dir := strings.Split(e.Path, "/")
 		files = append(files, ignoreFile{dir: dir[:len(dir)-1], patterns: found})

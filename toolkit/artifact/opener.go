@@ -29,6 +29,8 @@ type OpenerOptions struct {
 	StallTimeout time.Duration
 	// Hosts replaces the host of artifact URLs.
 	Hosts HostOverrides
+	// MoreStores are looked into after the one NewOpener is given.
+	MoreStores []*Store
 	// AllowHost tells whether to fetch from the host, or host:port, of an artifact's URL or of a redirect; nil allows all. Whoever may
 	// write a source's status chooses that host (reliability 041).
 	AllowHost func(host string) bool
@@ -83,7 +85,7 @@ func setDefault[T comparable](field *T, value T) {
 // Opener gives artifacts to read. Wherever one comes from, its content is checked against its digest before it is used. An Opener is
 // safe for concurrent use.
 type Opener struct {
-	store   *Store
+	stores  []*Store
 	options OpenerOptions
 	lock    *os.File
 	client  *http.Client
@@ -98,7 +100,10 @@ func NewOpener(store *Store, cacheDir string, o OpenerOptions) (_ *Opener, err e
 	if err := os.MkdirAll(cacheDir, 0o750); err != nil {
 		return nil, explain("create artifact cache", cacheDir, err)
 	}
-	op := &Opener{store: store, options: o}
+	op := &Opener{options: o, stores: o.MoreStores}
+	if store != nil {
+		op.stores = append([]*Store{store}, o.MoreStores...)
+	}
 	if op.lock, err = lockDir(cacheDir, 0); err != nil {
 		return nil, err
 	}
@@ -138,7 +143,8 @@ func (o *Opener) Open(ctx context.Context, a *meta.Artifact) (*Tree, error) {
 		}
 		defer f.Close()
 		if err := archive.Extract(ctx, f, dir, *o.options.Limits); err != nil {
-			return explain("unpack", dir, err)
+			// The directory of this try is another with each try, and so would be the message of a failure that repeats.
+			return explain("unpack", o.trees.dir, err)
 		}
 		return nil
 	})
@@ -181,14 +187,14 @@ func digestOfArtifact(a *meta.Artifact) (Digest, error) {
 	return d, nil
 }
 
-// file finds the content: in the store by digest, in the store by name, among what was fetched before, at the artifact's URL.
+// file finds the content: in the stores by digest, in the stores by name, among what was fetched before, at the artifact's URL.
 func (o *Opener) file(ctx context.Context, a *meta.Artifact, d Digest) (*os.File, error) {
-	if o.store != nil {
-		if f, err := o.store.blob(d); err == nil {
+	for _, store := range o.stores {
+		if f, err := store.blob(d); err == nil {
 			return f, nil
 		}
 		// A name whose content is not right says nothing about the URL, which may lead to another store.
-		if f, err := o.store.open(a); err == nil {
+		if f, err := store.open(a); err == nil {
 			return f, nil
 		} else if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrMismatch) {
 			return nil, err

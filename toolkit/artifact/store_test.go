@@ -402,3 +402,17 @@ func BenchmarkVerify(b *testing.B) {
 		}
 	}
 }
+
+// reliability 038: objects whose names would be equal when they are strung together have paths of their own.
+func TestNamesStayApart(t *testing.T) {
+	seen := map[string]artifact.Name{}
+	for _, kind := range []string{"Bucket", "GitRepository"} {
+		for _, o := range [][2]string{{"a", "b-c"}, {"a-b", "c"}, {"a", "b.c"}, {"a.b", "c"}, {"a", "b"}, {"a-b-c", "a"}} {
+			n := artifact.Name{Kind: kind, Namespace: o[0], Object: o[1], File: "f.tar.gz"}
+			if other, taken := seen[n.Path()]; taken {
+				t.Errorf("%v and %v have one path: %s", n, other, n.Path())
+			}
+			seen[n.Path()] = n
+		}
+	}
+}

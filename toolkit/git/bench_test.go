@@ -63,3 +63,18 @@ func BenchmarkResolve(b *testing.B) {
 		must(client.Resolve(b.Context(), git.Reference{Branch: "main"}))
 	}
 }
+
+// BenchmarkVerify checks the signature of a commit, by a PGP and by an SSH key.
+func BenchmarkVerify(b *testing.B) {
+	pgp, ssh := signers(b)
+	for name, s := range map[string]*testkit.GitSigner{"pgp": pgp, "ssh": ssh} {
+		commit := signedTag(b, s).Commit
+		keys := must(git.KeysFromSecret(keysOf(pgp, ssh)))
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				must(keys.VerifyCommit(commit))
+			}
+		})
+	}
+}

@@ -31,9 +31,18 @@ var (
 	ErrLimit = errors.New("limit exceeded")
 	// ErrUnsupported: the repository uses a feature this client has not.
 	ErrUnsupported = errors.New("unsupported")
+	// ErrSignature: an object is not signed by any of the keys that count.
+	ErrSignature = errors.New("unable to verify the signature")
+	// ErrInvalidKeys: there is no public key to verify signatures with.
+	ErrInvalidKeys = errors.New("no usable public keys")
 	// ErrMalformed: what the server sent is not a valid answer, pack or object.
 	ErrMalformed = errors.New("malformed")
 )
+
+// PathError says that a commit has no such directory or file.
+type PathError struct{ Path string }
+
+func (e *PathError) Error() string { return fmt.Sprintf("there is no '%s' in the repository", e.Path) }
 
 // redactedError is an error whose text shows no credentials.
 type redactedError struct {

@@ -1,6 +1,7 @@
 // Package git reads remote Git repositories: it resolves references from the
-// server's advertisement and fetches a single commit into a bare object store
-// on disk, whose tree is archived without a checkout.
+// server's advertisement, fetches a single commit, or a part of it, into a bare
+// object store on disk, whose tree is archived without a checkout, and verifies
+// signatures of commits and tags.
 //
 // Servers are not trusted: everything they send is bounded by Limits, and
 // credentials go only to the scheme, host and port they were given for.
@@ -52,6 +53,11 @@ type Limits struct {
 	TreeDepth int64
 	// PathBytes is the length of a path.
 	PathBytes int64
+	// Submodules is the number of submodules, those of submodules included. The
+	// limits of packs and trees hold for a commit and its submodules together.
+	Submodules int64
+	// SubmoduleDepth is how deep submodules are nested.
+	SubmoduleDepth int64
 }
 
 // DefaultLimits admits every repository that can sensibly be reconciled.
@@ -65,6 +71,8 @@ func DefaultLimits() Limits {
 		TreeBytes:          2 << 30,
 		TreeDepth:          128,
 		PathBytes:          4096,
+		Submodules:         100,
+		SubmoduleDepth:     8,
 	}
 }
 
@@ -79,6 +87,8 @@ func (l Limits) orDefault() Limits {
 		TreeBytes:          cmp.Or(l.TreeBytes, d.TreeBytes),
 		TreeDepth:          cmp.Or(l.TreeDepth, d.TreeDepth),
 		PathBytes:          cmp.Or(l.PathBytes, d.PathBytes),
+		Submodules:         cmp.Or(l.Submodules, d.Submodules),
+		SubmoduleDepth:     cmp.Or(l.SubmoduleDepth, d.SubmoduleDepth),
 	}
 }
 
@@ -117,6 +127,7 @@ func (r Revision) String() string {
 // any other client and may be used by several goroutines.
 type Client struct {
 	url     string // for messages, without credentials
+	options Options
 	secrets []string
 	limits  Limits
 	remote  remote
@@ -132,7 +143,7 @@ func New(o Options) (*Client, error) {
 	if err := o.Auth.validate(u); err != nil {
 		return nil, err
 	}
-	c := &Client{url: secret.RedactURL(o.URL), secrets: o.secrets(u), limits: o.Limits.orDefault()}
+	c := &Client{url: secret.RedactURL(o.URL), options: o, secrets: o.secrets(u), limits: o.Limits.orDefault()}
 	if u.Scheme == "ssh" {
 		c.remote, err = newSSHRemote(u, o)
 	} else {
@@ -166,7 +177,7 @@ func parseURL(raw string) (*url.URL, error) {
 func (o Options) secrets(u *url.URL) []string {
 	values := []string{o.Auth.Bearer}
 	if o.Auth.Basic != nil {
-		values = append(values, o.Auth.Basic.Password)
+		values = append(values, secret.Login(o.Auth.Basic.Username, o.Auth.Basic.Password)...)
 	}
 	if o.Auth.SSH != nil {
 		values = append(values, string(o.Auth.SSH.Password))
@@ -174,7 +185,7 @@ func (o Options) secrets(u *url.URL) []string {
 	for _, withUser := range []*url.URL{u, o.Proxy} {
 		if withUser != nil {
 			password, _ := withUser.User.Password()
-			values = append(values, password)
+			values = append(values, secret.Login(withUser.User.Username(), password)...)
 		}
 	}
 	return values
@@ -193,7 +204,7 @@ func (c *Client) Resolve(ctx context.Context, ref Reference) (Revision, error) {
 	if err != nil {
 		return Revision{}, err
 	}
-	conn, refs, err := c.connect(ctx)
+	conn, refs, err := c.connect(ctx, s)
 	if err != nil {
 		return Revision{}, c.fail("unable to list remote for", err)
 	}
@@ -208,49 +219,133 @@ func (c *Client) Resolve(ctx context.Context, ref Reference) (Revision, error) {
 	return Revision{Ref: found[0].label, Commit: found[0].commit.String()}, nil
 }
 
+// Selection says what of a commit is wanted besides its own files.
+type Selection struct {
+	// Sparse are directories, or files, relative to the root; only what is in
+	// them belongs to the tree. None: everything (contract: gitrepository 70).
+	Sparse []string
+	// Submodules fetches submodules and theirs too (contract: gitrepository 72).
+	Submodules bool
+}
+
 // Fetch downloads the commit a reference stands for, and nothing else, into a
 // file below dir that vanishes with the Checkout. A commit asked for by hash
-// needs the history of its branch, or of all branches (contract: gitrepository
-// 27). The deadline of ctx covers all of it.
+// has to be in the history of its branch, or of any branch (contract:
+// gitrepository 27). The deadline of ctx covers all of it.
 func (c *Client) Fetch(ctx context.Context, ref Reference, dir string) (*Checkout, error) {
+	return c.FetchSelected(ctx, ref, Selection{}, dir)
+}
+
+// FetchSelected is Fetch for a part of the commit, or for more than it. A
+// directory that does not exist fails with a *PathError.
+func (c *Client) FetchSelected(ctx context.Context, ref Reference, selection Selection, dir string) (*Checkout, error) {
 	s, err := newSelector(ref)
 	if err != nil {
 		return nil, err
 	}
-	conn, refs, err := c.connect(ctx)
-	if err != nil {
-		return nil, c.fail("unable to clone", err)
+	checkout, err := c.fetch(ctx, s, selection, dir)
+	if err != nil || !selection.Submodules {
+		return checkout, err
 	}
-	defer conn.close()
-	found, err := s.find(refs)
-	if err != nil {
-		return nil, c.fail("unable to clone", err)
+	m := &moduleFetch{dir: dir, limits: c.limits}
+	m.spend(checkout)
+	if err := c.addModules(ctx, checkout, m, 1); err != nil {
+		return nil, c.redact(errors.Join(err, checkout.Close()))
 	}
-	p, err := c.download(ctx, conn, refs, wanted(s, refs, found), dir)
+	return checkout, nil
+}
+
+func (c *Client) fetch(ctx context.Context, s *selector, selection Selection, dir string) (*Checkout, error) {
+	checkout, err := c.tryFetch(ctx, s, selection, dir)
 	if err != nil {
-		return nil, c.fail("unable to clone", err)
-	}
-	checkout, err := s.checkout(ctx, p, found, c.limits)
-	if err != nil {
-		_ = p.close()
 		return nil, c.fail("unable to clone", err)
 	}
 	return checkout, nil
 }
 
-func (c *Client) connect(ctx context.Context) (conversation, *advertisement, error) {
+func (c *Client) tryFetch(ctx context.Context, s *selector, selection Selection, dir string) (*Checkout, error) {
+	conn, refs, err := c.connect(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { conn.close() }()
+	found, err := s.find(refs)
+	if err != nil {
+		return nil, err
+	}
+	w := wanted(s, refs, found)
+	if w.confirm != nil {
+		if err := c.confirm(ctx, conn, refs, w, dir); err != nil {
+			return nil, err
+		}
+		// A conversation over SSH ends with the pack.
+		conn.close()
+		next, again, err := c.connect(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		conn, refs = next, again
+	}
+	t := &transfer{conn, refs, s, found, w, selection, dir}
+	if checkout, err := c.fetchSparse(ctx, t); !errors.Is(err, errInVain) {
+		return checkout, err
+	}
+	return c.fetchWhole(ctx, t)
+}
+
+// transfer is what is fetched, and where from and to.
+type transfer struct {
+	conn      conversation
+	refs      *advertisement
+	selector  *selector
+	found     []candidate
+	wants     wants
+	selection Selection
+	dir       string
+}
+
+func (c *Client) fetchWhole(ctx context.Context, t *transfer) (*Checkout, error) {
+	p, err := c.download(ctx, t.conn, t.refs, t.wants, t.dir)
+	if err != nil {
+		return nil, err
+	}
+	checkout, err := t.selector.pick(ctx, p, t.found)
+	if err == nil {
+		err = checkout.narrow(ctx, t.selection.Sparse)
+	}
+	if err == nil {
+		err = checkout.measure(ctx, c.limits)
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return checkout, nil
+}
+
+// confirm fails unless the commit is in the history of the branches, which is
+// read without the files.
+func (c *Client) confirm(ctx context.Context, conn conversation, refs *advertisement, w wants, dir string) error {
+	history, err := c.download(ctx, conn, refs, wants{hashes: w.confirm, filter: "tree:0"}, dir)
+	if err != nil {
+		return err
+	}
+	_, _, err = history.find(w.hashes[0])
+	if err != nil {
+		err = missingCommit(w.hashes[0], err)
+	}
+	return errors.Join(err, history.close())
+}
+
+func (c *Client) connect(ctx context.Context, s *selector) (conversation, *advertisement, error) {
 	conn, err := c.remote.open(ctx)
 	if err != nil {
 		return nil, nil, cause(ctx, err)
 	}
-	r, err := conn.advertisement(ctx)
+	refs, err := c.references(ctx, conn, s)
 	if err == nil {
-		var refs *advertisement
-		if refs, err = readAdvertisement(r, c.limits.AdvertisementBytes); err == nil {
-			return conn, refs, nil
-		}
-		err = conn.explain(err)
+		return conn, refs, nil
 	}
+	err = conn.explain(err)
 	conn.close()
 	return nil, nil, cause(ctx, err)
 }

@@ -9,11 +9,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 
 	"github.com/seed-79636ae9/flux/toolkit/archive"
 )
@@ -455,7 +457,7 @@ func TestFetchEndsWithContext(t *testing.T) {
 func FuzzAdvertisement(f *testing.F) {
 	f.Add([]byte(advertise(testCaps, strings.Repeat("1", 40)+" refs/heads/main", strings.Repeat("2", 40)+" refs/tags/v1.0.0")))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		refs, err := readAdvertisement(bytes.NewReader(content), 1<<16)
+		refs, err := readAdvertisement(bytes.NewReader(content), 1<<16, []string{""})
 		if err != nil {
 			return
 		}
@@ -495,4 +497,63 @@ func FuzzObjects(f *testing.F) {
 			}
 		}
 	})
+}
+
+// FuzzModules: whatever .gitmodules says, paths stay inside and URLs are those of servers.
+func FuzzModules(f *testing.F) {
+	f.Add("[submodule \"a\"]\n\tpath = a\n\turl = ../b.git\n")
+	f.Add("[submodule \"../x\"]\n\tpath = /etc\n\turl = ext::sh -c id\n")
+	f.Add("[submodule \"a\"]\n\tpath = a\n\turl = git@host:org/b.git\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		urls, err := parseModules(strings.NewReader(text))
+		if err != nil {
+			return
+		}
+		for at, raw := range urls {
+			if !filepath.IsLocal(at) {
+				t.Errorf("path %q", at)
+			}
+			u, err := moduleURL("https://host/org/app.git", raw)
+			if err == nil && u.Scheme != "https" && u.Scheme != "http" && u.Scheme != "ssh" {
+				t.Errorf("%q becomes %s", raw, u)
+			}
+		}
+	})
+}
+
+func FuzzReferenceList(f *testing.F) {
+	f.Add([]byte(pkt("%s refs/heads/main\n", strings.Repeat("1", 40)) + "0000"))
+	f.Add([]byte(pkt("%s refs/tags/v1 peeled:%s\n", strings.Repeat("1", 40), strings.Repeat("2", 40)) + "0000"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		refs := packp.NewAdvRefs()
+		_ = readCapabilities(refs, content)
+		_ = readList(refs, bytes.NewReader(content), []string{""})
+		_, _ = fetchResponse(bytes.NewReader(content))
+	})
+}
+
+// TestSieve: of many references only those that are looked at are kept, and
+// nothing that is wrong passes for one that is not.
+func TestSieve(t *testing.T) {
+	one, two := strings.Repeat("1", 40), strings.Repeat("2", 40)
+	lines := []string{one + " refs/heads/first"}
+	for i := range 1000 {
+		lines = append(lines, fmt.Sprintf("%s refs/heads/other-%d", one, i))
+	}
+	lines = append(lines, two+" refs/heads/main", one+" refs/tags/v1", two+" refs/tags/v1^{}")
+	read := func(prefixes ...string) (*advertisement, error) {
+		return readAdvertisement(strings.NewReader(advertise(testCaps, lines...)), 1<<20, prefixes)
+	}
+	refs, err := read("refs/heads/main")
+	if err != nil || len(refs.References) != 2 || refs.References["refs/heads/main"] != plumbing.NewHash(two) {
+		t.Errorf("main: %v, %v, want the first reference and main", refs, err)
+	}
+	refs, err = read("refs/tags/")
+	if err != nil || len(refs.References) != 2 || refs.Peeled["refs/tags/v1"] != plumbing.NewHash(two) {
+		t.Errorf("tags: %v, %v, want the first reference and v1 with its commit", refs, err)
+	}
+	lines = append(lines, two+" refs/heads/a space")
+	if _, err := read("refs/heads/main"); !errors.Is(err, ErrMalformed) {
+		t.Errorf("a malformed line: %v, want ErrMalformed", err)
+	}
 }

@@ -9,11 +9,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/seed-79636ae9/flux/toolkit/secret"
+	"github.com/seed-79636ae9/flux/toolkit/throttle"
 )
 
 const (
@@ -123,7 +127,7 @@ func (b *boundCredentials) RoundTrip(r *http.Request) (*http.Response, error) {
 func origin(u *url.URL) string {
 	port := u.Port()
 	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+		port = map[string]string{"http": "80", "https": "443", "ssh": defaultSSHPort}[u.Scheme]
 	}
 	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
@@ -176,6 +180,19 @@ func (c *httpConversation) advertisement(ctx context.Context) (io.Reader, error)
 }
 
 func (c *httpConversation) request(ctx context.Context, body []byte) (io.Reader, error) {
+	return c.post(ctx, body, http.Header{})
+}
+
+func (c *httpConversation) requestV2(ctx context.Context, body []byte) (io.Reader, error) {
+	before := c.bodies
+	c.bodies = nil
+	r, err := c.post(ctx, body, http.Header{"Git-Protocol": {"version=2"}})
+	// The long list is read on if this was in vain.
+	c.bodies = append(c.bodies, before...)
+	return r, err
+}
+
+func (c *httpConversation) post(ctx context.Context, body []byte, header http.Header) (io.Reader, error) {
 	u := *c.base
 	u.Path, u.RawPath = u.Path+"/git-upload-pack", ""
 	c.close()
@@ -183,6 +200,7 @@ func (c *httpConversation) request(ctx context.Context, body []byte) (io.Reader,
 	if err != nil {
 		return nil, err
 	}
+	r.Header = header
 	r.Header.Set("Accept", "application/x-git-upload-pack-result")
 	r.Header.Set("Content-Type", "application/x-git-upload-pack-request")
 	answer, err := c.do(r)
@@ -194,8 +212,18 @@ func (c *httpConversation) request(ctx context.Context, body []byte) (io.Reader,
 
 func (c *httpConversation) do(r *http.Request) (*http.Response, error) {
 	r.Header.Set("User-Agent", userAgent)
+	var ended atomic.Bool
+	r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
+			ended.Store(errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET))
+		},
+	}))
 	answer, err := c.client.Do(r)
-	if err != nil {
+	switch {
+	case err != nil && ended.Load():
+		// The end of a connection alone does not tell what it was in.
+		return nil, fmt.Errorf("the server ended the TLS handshake: %w", err)
+	case err != nil:
 		return nil, err
 	}
 	c.bodies = append(c.bodies, answer.Body)
@@ -216,7 +244,8 @@ func statusError(r *http.Response) error {
 	case http.StatusNotFound:
 		return fmt.Errorf("%w: %s", ErrNotFound, reason)
 	}
-	return fmt.Errorf("unexpected client error: unexpected requesting %q status code: %d", secret.RedactURL(r.Request.URL.String()), r.StatusCode)
+	err := fmt.Errorf("unexpected client error: unexpected requesting %q status code: %d", secret.RedactURL(r.Request.URL.String()), r.StatusCode)
+	return throttle.Wrap(err, r.StatusCode, r.Header, time.Now())
 }
 
 func (c *httpConversation) explain(err error) error { return err }

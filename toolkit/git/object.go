@@ -3,6 +3,7 @@ package git
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -42,6 +43,8 @@ type Tag struct {
 	Message string
 	// Raw is the tag object, for checking its signature.
 	Raw []byte
+
+	signedName string // the name that the object gives itself
 }
 
 // Annotated reports whether the tag has an object of its own.
@@ -55,12 +58,37 @@ type Checkout struct {
 	// Tag is set when the reference was a tag or a range of tags.
 	Tag *Tag
 
-	pack  *pack
-	trees map[plumbing.Hash]extent
+	pack    *pack
+	blobs   *pack // files that were fetched on their own; may be nil
+	trees   map[plumbing.Hash]extent
+	total   extent
+	missing map[plumbing.Hash]struct{} // collects files that are to be fetched; nil: none may be missing
+	sparse  []string                   // clean paths; none: everything
+	modules map[string]*Checkout       // by path
 }
 
-// Close removes the objects of the checkout.
-func (c *Checkout) Close() error { return c.pack.close() }
+// Close removes the objects of the checkout and of its submodules.
+func (c *Checkout) Close() error {
+	err := c.pack.close()
+	if c.blobs != nil {
+		err = errors.Join(err, c.blobs.close())
+	}
+	for _, module := range c.modules {
+		err = errors.Join(err, module.Close())
+	}
+	return err
+}
+
+// blob finds a file and the pack that holds it.
+func (c *Checkout) blob(h plumbing.Hash) (*pack, packed, error) {
+	if c.blobs != nil {
+		if o, _, err := c.blobs.find(h); err == nil {
+			return c.blobs, o, nil
+		}
+	}
+	o, _, err := c.pack.find(h)
+	return c.pack, o, err
+}
 
 func newCheckout(ctx context.Context, p *pack, found candidate) (*Checkout, error) {
 	c := &Checkout{pack: p}
@@ -107,7 +135,7 @@ func (c *Checkout) readTag(h plumbing.Hash) (plumbing.Hash, error) {
 	}
 	if c.Tag != nil && c.Tag.Hash == "" {
 		c.Tag.Hash, c.Tag.Raw, c.Tag.Message = h.String(), raw, message
-		c.Tag.Tagger = signature(headers["tagger"])
+		c.Tag.Tagger, c.Tag.signedName = signature(headers["tagger"]), headers["tag"]
 	}
 	return hashHeader(headers, "object")
 }
@@ -161,8 +189,8 @@ func parseHeaders(raw []byte, kind string, once ...string) (map[string]string, s
 		counts[key]++
 		headers[key] = value
 	}
-	for _, key := range append(once, "tagger", "gpgsig") {
-		optional := key == "tagger" || key == "gpgsig"
+	for _, key := range append(once, "tagger", signatureHeader) {
+		optional := key == "tagger" || key == signatureHeader
 		if n := counts[key]; n > 1 || n == 0 && !optional {
 			return nil, "", bad("%d headers '%s'", n, key)
 		}

@@ -38,6 +38,7 @@ type pack struct {
 	file    *os.File
 	dir     string // where large objects are rebuilt
 	limits  Limits
+	size    int64 // of the file
 	objects []packed
 	index   map[plumbing.Hash]int32
 	cache   *cache.BufferLRU // contents of objects that deltas build on, by index
@@ -91,6 +92,7 @@ func (p *pack) read(ctx context.Context, r io.Reader) error {
 	if err := out.Flush(); err != nil {
 		return fmt.Errorf("store the pack: %w", err)
 	}
+	p.size = bounded.n
 	return p.resolveDeltas(ctx, byHash)
 }
 
@@ -186,6 +188,7 @@ func (p *pack) resolveDeltas(ctx context.Context, byHash map[plumbing.Hash][]int
 		depth  int
 	}
 	var stack []step
+	buffer := make([]byte, 32<<10)
 	for i, o := range p.objects {
 		if !o.delta {
 			stack = append(stack, step{int32(i), 0})
@@ -199,7 +202,7 @@ func (p *pack) resolveDeltas(ctx context.Context, byHash map[plumbing.Hash][]int
 		}
 		o := &p.objects[s.object]
 		if o.delta {
-			if err := p.resolve(s.object); err != nil {
+			if err := p.resolve(s.object, buffer); err != nil {
 				return err
 			}
 			deltas--
@@ -222,7 +225,7 @@ func (p *pack) resolveDeltas(ctx context.Context, byHash map[plumbing.Hash][]int
 	return nil
 }
 
-func (p *pack) resolve(i int32) error {
+func (p *pack) resolve(i int32, buffer []byte) error {
 	o := &p.objects[i]
 	o.kind = p.objects[o.base].kind
 	c, err := p.rebuild(i)
@@ -232,7 +235,7 @@ func (p *pack) resolve(i int32) error {
 	defer c.close()
 	o.size = c.size
 	name := plumbing.NewHasher(o.kind, o.size)
-	if _, err := io.Copy(name, io.NewSectionReader(c, 0, c.size)); err != nil {
+	if _, err := io.CopyBuffer(name, io.NewSectionReader(c, 0, c.size), buffer); err != nil {
 		return fmt.Errorf("read the pack: %w", err)
 	}
 	o.hash = name.Sum()

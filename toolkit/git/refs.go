@@ -25,14 +25,17 @@ const (
 // advertisement is the list of references a server begins with.
 type advertisement struct{ *packp.AdvRefs }
 
-func readAdvertisement(r io.Reader, limit int64) (*advertisement, error) {
+// readAdvertisement keeps the references that begin with one of the prefixes.
+func readAdvertisement(r io.Reader, limit int64, prefixes []string) (*advertisement, error) {
 	seen := &headBuffer{max: 4096}
 	bounded := &boundedReader{r: io.TeeReader(r, seen), limit: limit, what: "size of the list of references"}
 	refs := packp.NewAdvRefs()
-	err := refs.Decode(bounded)
+	err := refs.Decode(newSieve(bounded, prefixes))
 	switch {
 	case errors.Is(err, packp.ErrEmptyAdvRefs) || err == nil && refs.IsEmpty():
 		return nil, ErrEmptyRepository
+	case errors.Is(err, errManyRefs):
+		return nil, err
 	case err != nil && bytes.Contains(seen.content, []byte("object-format=sha256")):
 		// The decoder trips over the longer hashes before it meets the capability.
 		return nil, fmt.Errorf("%w: the repository uses SHA-256 object names, only SHA-1 repositories can be read", ErrUnsupported)
@@ -69,6 +72,9 @@ func serverError(text string) error {
 		if strings.Contains(strings.ToLower(text), part) {
 			return fmt.Errorf("%w: %s", ErrNotFound, text)
 		}
+	}
+	if strings.Contains(text, "not our ref") {
+		return fmt.Errorf("%w: the server said: %s", ErrReferenceNotFound, text)
 	}
 	return fmt.Errorf("the server said: %s", text)
 }
@@ -112,9 +118,14 @@ type candidate struct {
 // selector finds the candidates of a Reference.
 type selector struct {
 	find func(*advertisement) ([]candidate, error)
+	// prefixes are the beginnings of the references that find looks at.
+	prefixes []string
 	// commit is the hash asked for, which takes history to confirm.
 	commit plumbing.Hash
 	branch string
+	// anywhere takes the commit also when it is in no branch: something that is
+	// trusted as much as a branch refers to it.
+	anywhere bool
 }
 
 func newSelector(ref Reference) (*selector, error) {
@@ -134,7 +145,7 @@ func newSelector(ref Reference) (*selector, error) {
 }
 
 func exactSelector(prefix, name string, isTag bool) *selector {
-	return &selector{find: func(refs *advertisement) ([]candidate, error) {
+	return &selector{prefixes: []string{prefix + name}, find: func(refs *advertisement) ([]candidate, error) {
 		object, commit, ok := refs.lookup(prefix + name)
 		if !ok {
 			return nil, missingRef(prefix + name)
@@ -157,7 +168,7 @@ func commitSelector(ref Reference) (*selector, error) {
 	}
 	hash := plumbing.NewHash(ref.Commit)
 	found := []candidate{{label: ref.Branch, object: hash, commit: hash}}
-	return &selector{commit: hash, branch: ref.Branch, find: func(refs *advertisement) ([]candidate, error) {
+	return &selector{commit: hash, branch: ref.Branch, prefixes: []string{branchPrefix + ref.Branch}, find: func(refs *advertisement) ([]candidate, error) {
 		if ref.Branch != "" {
 			if _, _, ok := refs.lookup(branchPrefix + ref.Branch); !ok {
 				return nil, missingRef(branchPrefix + ref.Branch)
@@ -171,7 +182,7 @@ func nameSelector(name string) (*selector, error) {
 	if strings.HasPrefix(name, "/") || strings.HasSuffix(name, "/") {
 		return nil, aboutReference(ErrReferenceNotFound, "invalid reference name '%s': it must not begin or end with '/'", name)
 	}
-	return &selector{find: func(refs *advertisement) ([]candidate, error) {
+	return &selector{prefixes: []string{strings.TrimSuffix(name, peeledSuffix)}, find: func(refs *advertisement) ([]candidate, error) {
 		object, commit, ok := refs.lookup(strings.TrimSuffix(name, peeledSuffix))
 		if !ok {
 			return nil, aboutReference(ErrReferenceNotFound, "unable to resolve ref '%s' to a specific commit", name)
@@ -185,7 +196,7 @@ func semverSelector(expression string) (*selector, error) {
 	if err != nil {
 		return nil, aboutReference(ErrReferenceNotFound, "semver parse error: %w", err)
 	}
-	return &selector{find: func(refs *advertisement) ([]candidate, error) {
+	return &selector{prefixes: []string{tagPrefix}, find: func(refs *advertisement) ([]candidate, error) {
 		var best *semver.Version
 		var found []candidate
 		for name := range refs.References {
@@ -210,14 +221,14 @@ func semverSelector(expression string) (*selector, error) {
 	}}, nil
 }
 
-// checkout confirms the candidates with the objects that were fetched; of
+// pick confirms the candidates with the objects that were fetched; of
 // several the newest commit wins (contract: gitrepository 33).
-func (s *selector) checkout(ctx context.Context, p *pack, found []candidate, l Limits) (*Checkout, error) {
+func (s *selector) pick(ctx context.Context, p *pack, found []candidate) (*Checkout, error) {
 	var best *Checkout
 	for _, c := range found {
 		checkout, err := newCheckout(ctx, p, c)
 		if !s.commit.IsZero() && errors.Is(err, errObjectNotFound) {
-			return nil, aboutReference(ErrReferenceNotFound, "unable to resolve commit object for '%s': %w", c.commit, err)
+			return nil, missingCommit(c.commit, err)
 		}
 		if err != nil {
 			return nil, err
@@ -226,7 +237,11 @@ func (s *selector) checkout(ctx context.Context, p *pack, found []candidate, l L
 			best = checkout
 		}
 	}
-	return best, best.measure(ctx, l)
+	return best, nil
+}
+
+func missingCommit(h plumbing.Hash, err error) error {
+	return aboutReference(ErrReferenceNotFound, "unable to resolve commit object for '%s': %w", h, err)
 }
 
 // newer falls back to the tag's name to be deterministic.

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -103,54 +105,67 @@ type extent struct {
 // measure checks the tree against the limits before anything walks it. Trees
 // that occur many times are counted many times but read once: a handful of
 // objects can stand for billions of paths.
-func (c *Checkout) measure(ctx context.Context, l Limits) error {
+func (c *Checkout) measure(ctx context.Context, l Limits) (err error) {
 	c.trees = map[plumbing.Hash]extent{}
-	var visit func(plumbing.Hash, int64) (extent, error)
-	visit = func(h plumbing.Hash, depth int64) (extent, error) {
-		if e, ok := c.trees[h]; ok {
-			return e, nil
-		}
-		if err := ctx.Err(); err != nil {
-			return extent{}, err
-		}
-		if exceeds(depth, l.TreeDepth) {
-			return extent{}, limitError("depth of the tree", depth, l.TreeDepth)
-		}
-		entries, err := readTree(c.pack, h)
-		if err != nil {
-			return extent{}, err
-		}
-		var sum extent
-		for _, e := range entries {
-			below := extent{leaves: 1}
-			switch e.kind() {
-			case modeDir:
-				below, err = visit(e.hash, depth+1)
-			case modeRegular:
-				below, err = c.measureFile(e)
-			}
-			if err != nil {
-				return extent{}, err
-			}
-			sum.entries += 1 + below.entries
-			sum.leaves += below.leaves
-			sum.bytes += below.bytes
-			sum.depth = max(sum.depth, 1+below.depth)
-			sum.path = max(sum.path, int64(len(e.name))+1+below.path)
-			// Checked at every step: the sums must not overflow.
-			if err := sum.check(l); err != nil {
-				return extent{}, err
-			}
-		}
-		c.trees[h] = sum
-		return sum, nil
-	}
-	_, err := visit(c.Commit.tree, 0)
+	c.total, err = c.measureTree(ctx, c.Commit.tree, "", 0, l)
 	return err
 }
 
+// measureTree measures a directory. Only those that belong to the tree with
+// all they hold are the same wherever they occur.
+func (c *Checkout) measureTree(ctx context.Context, h plumbing.Hash, dir string, depth int64, l Limits) (extent, error) {
+	whole := c.covers(dir)
+	if e, ok := c.trees[h]; ok && whole {
+		return e, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return extent{}, err
+	}
+	if exceeds(depth, l.TreeDepth) {
+		return extent{}, limitError("depth of the tree", depth, l.TreeDepth)
+	}
+	entries, err := readTree(c.pack, h)
+	if err != nil {
+		return extent{}, err
+	}
+	var sum extent
+	for _, e := range entries {
+		at := path.Join(dir, e.name)
+		if !whole && !c.covers(at) && !(e.kind() == modeDir && c.leads(at)) {
+			continue
+		}
+		below := extent{leaves: 1}
+		switch e.kind() {
+		case modeDir:
+			below, err = c.measureTree(ctx, e.hash, at, depth+1, l)
+		case modeRegular:
+			below, err = c.measureFile(e)
+		}
+		if err != nil {
+			return extent{}, err
+		}
+		sum.entries += 1 + below.entries
+		sum.leaves += below.leaves
+		sum.bytes += below.bytes
+		sum.depth = max(sum.depth, 1+below.depth)
+		sum.path = max(sum.path, int64(len(e.name))+1+below.path)
+		// Checked at every step: the sums must not overflow.
+		if err := sum.check(l); err != nil {
+			return extent{}, err
+		}
+	}
+	if whole {
+		c.trees[h] = sum
+	}
+	return sum, nil
+}
+
 func (c *Checkout) measureFile(e treeEntry) (extent, error) {
-	o, _, err := c.pack.find(e.hash)
+	_, o, err := c.blob(e.hash)
+	if err != nil && c.missing != nil {
+		c.missing[e.hash] = struct{}{}
+		return extent{leaves: 1}, nil
+	}
 	if err != nil {
 		return extent{}, fmt.Errorf("file '%s': %w", e.name, err)
 	}
@@ -175,14 +190,71 @@ func (e extent) check(l Limits) error {
 }
 
 // Tree returns the files of the commit, read from the object store as they are
-// asked for. It looks like a fresh checkout without submodules: a submodule is
-// an empty directory, and a directory without anything in it does not exist.
+// asked for. It looks like a fresh checkout: a submodule that was not fetched
+// is an empty directory, and a directory without anything in it does not exist.
 func (c *Checkout) Tree() archive.Source { return treeSource{c} }
 
 type treeSource struct{ checkout *Checkout }
 
 func (s treeSource) Walk(ctx context.Context, fn func(archive.Entry) error) error {
 	return s.walk(ctx, s.checkout.Commit.tree, "", fn)
+}
+
+// narrow limits the tree to directories, which all have to exist (contract:
+// gitrepository 70).
+func (c *Checkout) narrow(ctx context.Context, dirs []string) error {
+	var clean []string
+	for _, dir := range dirs {
+		name := path.Clean(strings.TrimLeft(dir, "/"))
+		if name == "." {
+			continue
+		}
+		if _, err := c.lookup(ctx, name); errors.Is(err, errObjectNotFound) {
+			return &PathError{name}
+		} else if err != nil {
+			return err
+		}
+		clean = append(clean, name)
+	}
+	if len(clean) == len(dirs) {
+		c.sparse = clean
+	}
+	return nil
+}
+
+// lookup finds the entry of a path.
+func (c *Checkout) lookup(ctx context.Context, name string) (treeEntry, error) {
+	found := treeEntry{mode: modeDir, hash: c.Commit.tree}
+	for part := range strings.SplitSeq(name, "/") {
+		if err := ctx.Err(); err != nil {
+			return treeEntry{}, err
+		}
+		if found.kind() != modeDir {
+			return treeEntry{}, errObjectNotFound
+		}
+		entries, err := readTree(c.pack, found.hash)
+		if err != nil {
+			return treeEntry{}, err
+		}
+		i := slices.IndexFunc(entries, func(e treeEntry) bool { return e.name == part })
+		if i < 0 {
+			return treeEntry{}, errObjectNotFound
+		}
+		found = entries[i]
+	}
+	return found, nil
+}
+
+// covers reports whether a path belongs to the tree.
+func (c *Checkout) covers(name string) bool {
+	return len(c.sparse) == 0 || slices.ContainsFunc(c.sparse, func(dir string) bool {
+		return name == dir || strings.HasPrefix(name, dir+"/")
+	})
+}
+
+// leads reports whether a directory is above one that belongs to the tree.
+func (c *Checkout) leads(name string) bool {
+	return slices.ContainsFunc(c.sparse, func(dir string) bool { return strings.HasPrefix(dir, name+"/") })
 }
 
 func (s treeSource) walk(ctx context.Context, h plumbing.Hash, dir string, fn func(archive.Entry) error) error {
@@ -202,9 +274,12 @@ func (s treeSource) walk(ctx context.Context, h plumbing.Hash, dir string, fn fu
 }
 
 func (s treeSource) entry(ctx context.Context, e treeEntry, path string, fn func(archive.Entry) error) error {
+	if !s.checkout.covers(path) && !(e.kind() == modeDir && s.checkout.leads(path)) {
+		return nil
+	}
 	switch e.kind() {
 	case modeDir:
-		if s.checkout.trees[e.hash].leaves == 0 {
+		if s.checkout.covers(path) && s.checkout.trees[e.hash].leaves == 0 {
 			return nil
 		}
 		if err := fn(archive.Entry{Path: path, Mode: fs.ModeDir | 0o755}); err != nil {
@@ -212,11 +287,18 @@ func (s treeSource) entry(ctx context.Context, e treeEntry, path string, fn func
 		}
 		return s.walk(ctx, e.hash, path+"/", fn)
 	case modeSubmodule:
-		return fn(archive.Entry{Path: path, Mode: fs.ModeDir | 0o755})
+		err := fn(archive.Entry{Path: path, Mode: fs.ModeDir | 0o755})
+		if module := s.checkout.modules[path]; module != nil && err == nil {
+			err = module.Tree().Walk(ctx, func(e archive.Entry) error {
+				e.Path = path + "/" + e.Path
+				return fn(e)
+			})
+		}
+		return err
 	case modeSymlink:
 		return fn(archive.Entry{Path: path, Mode: fs.ModeSymlink | 0o777})
 	case modeRegular:
-		o, _, err := s.checkout.pack.find(e.hash)
+		p, o, err := s.checkout.blob(e.hash)
 		if err != nil {
 			return fmt.Errorf("file '%s': %w", path, err)
 		}
@@ -224,7 +306,7 @@ func (s treeSource) entry(ctx context.Context, e treeEntry, path string, fn func
 		if e.mode&modeExecutable != 0 {
 			mode = 0o755
 		}
-		open := func() (io.ReadCloser, error) { return s.checkout.pack.open(e.hash) }
+		open := func() (io.ReadCloser, error) { return p.open(e.hash) }
 		return fn(archive.Entry{Path: path, Mode: mode, Size: o.size, Open: open})
 	}
 	return fmt.Errorf("%w tree: '%s' has mode %o", ErrMalformed, path, e.mode)

@@ -19,12 +19,21 @@ type wants struct {
 	hashes []plumbing.Hash
 	// shallow leaves out the history behind the hashes.
 	shallow bool
+	// filter leaves out objects (git-rev-list, --filter).
+	filter string
+	// confirm are the tips in whose history the hash has to be.
+	confirm []plumbing.Hash
 }
 
+// byHash are capabilities of servers that send commits which no reference
+// points to.
+var byHash = []capability.Capability{capability.AllowReachableSHA1InWant, "allow-any-sha1-in-want"}
+
 // wanted decides what to download for the candidates. A commit asked for by
-// hash is downloaded alone only when it is the tip of a branch: any other way
-// to get it by its hash would also hand out commits that are in no branch, such
-// as those of a fork that shares the server's storage.
+// hash is downloaded alone where the server can do that; but it has to be in a
+// branch, or anybody could have it taken for one of the repository who can push
+// to a fork that shares the server's storage. Servers that can leave out files
+// tell that cheaply, others send the whole history.
 func wanted(s *selector, refs *advertisement, found []candidate) wants {
 	canShallow := refs.supports(capability.Shallow)
 	if s.commit.IsZero() {
@@ -36,15 +45,25 @@ func wanted(s *selector, refs *advertisement, found []candidate) wants {
 	}
 	var tips []plumbing.Hash
 	for name, hash := range refs.References {
-		if s.branch == "" && strings.HasPrefix(name, branchPrefix) || name == branchPrefix+s.branch {
+		switch {
+		case s.branch != "" && name == branchPrefix+s.branch,
+			s.branch == "" && strings.HasPrefix(name, branchPrefix),
+			s.anywhere && strings.HasPrefix(name, tagPrefix):
 			tips = append(tips, hash)
 		}
 	}
-	if slices.Contains(tips, s.commit) {
-		return wants{hashes: []plumbing.Hash{s.commit}, shallow: canShallow}
-	}
 	plumbing.HashesSort(tips)
-	return wants{hashes: slices.Compact(tips)}
+	tips = slices.Compact(tips)
+	alone := wants{hashes: []plumbing.Hash{s.commit}, shallow: canShallow}
+	canByHash := canShallow && slices.ContainsFunc(byHash, refs.supports)
+	switch {
+	case slices.Contains(tips, s.commit), s.anywhere && canByHash:
+		return alone
+	case canByHash && refs.supports(capability.Filter):
+		alone.confirm = tips
+		return alone
+	}
+	return wants{hashes: tips}
 }
 
 func (w wants) encode(refs *advertisement) []byte {
@@ -59,6 +78,9 @@ func (w wants) encode(refs *advertisement) []byte {
 	if w.shallow {
 		_ = e.EncodeString("deepen 1\n")
 	}
+	if w.filter != "" {
+		_ = e.EncodeString("filter " + w.filter + "\n")
+	}
 	_ = e.Flush()
 	_ = e.EncodeString("done\n")
 	return b.Bytes()
@@ -72,6 +94,9 @@ func (w wants) capabilities(refs *advertisement) []string {
 		if refs.supports(c) {
 			list = append(list, c.String())
 		}
+	}
+	if w.filter != "" {
+		list = append(list, capability.Filter.String())
 	}
 	if refs.supports(capability.Agent) {
 		list = append(list, "agent="+userAgent)

@@ -9,6 +9,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/clock"
 
@@ -20,6 +21,12 @@ const DefaultPoll = 5 * time.Second
 
 // distrust is after how many polls an object that a watch shows is read anyway, in case the watch hangs.
 const distrust = 12
+
+// lingering is how long a Deployment has to be failed. Its controller tells that it has seen a new spec, and a moment later only that
+// the progress deadline of the old one no longer counts: a watch shows the state between the two, after a rollback nearly always.
+const lingering = 2 * time.Second
+
+var deployments = schema.GroupKind{Group: "apps", Kind: "Deployment"}
 
 // readers bounds the parallel reads of one wait.
 const readers = 4
@@ -54,19 +61,27 @@ type Error struct {
 	// Stalled: the wait ended because objects failed for good, not for want of time.
 	Stalled   bool
 	Unhealthy []Report
+	// Cause is why the first of them is not healthy, as far as the owner may see it; else empty.
+	Cause string
 }
 
-// Error has the words of kustomization 92.
+// Error has the words of kustomization 92, with the cause after them.
 func (e *Error) Error() string {
-	parts := make([]string, len(e.Unhealthy))
-	for i, r := range e.Unhealthy {
-		parts[i] = fmt.Sprintf("%s status: '%s'", r.Check.Subject(), r.Verdict.Status)
+	var parts []string
+	for _, r := range e.Unhealthy[:min(len(e.Unhealthy), maxSubject)] {
+		parts = append(parts, fmt.Sprintf("%s status: '%s'", r.Check.Subject(), r.Verdict.Status))
 	}
-	list := strings.Join(parts, ", ")
+	if more := len(e.Unhealthy) - len(parts); more > 0 {
+		parts = append(parts, fmt.Sprintf("and %d more", more))
+	}
+	text := "timeout waiting for: [" + strings.Join(parts, ", ") + "]"
 	if e.Stalled {
-		return "failed early due to stalled resources: [" + list + "]"
+		text = "failed early due to stalled resources: [" + strings.Join(parts, ", ") + "]"
 	}
-	return "timeout waiting for: [" + list + "]"
+	if e.Cause != "" {
+		text += ": " + e.Cause
+	}
+	return text
 }
 
 // Waiter waits for objects on behalf of an owner.
@@ -90,7 +105,9 @@ type wait struct {
 	owner  kube.Owner
 	checks []Check
 	state  []kube.Verdict
-	read   []string // resource version of the last read, per check
+	read   []string    // resource version of the last read, per check
+	failed []time.Time // since when, per check; zero while it has not failed
+	unsure []bool      // a failure that may still pass, per check
 }
 
 // Wait returns when all objects are Current, with an *Error when one has failed for good or the timeout is over, and with the
@@ -107,7 +124,7 @@ func (w *Waiter) Wait(ctx context.Context, owner kube.Owner, checks []Check, tim
 	if poll == 0 {
 		poll = DefaultPoll
 	}
-	x := &wait{Waiter: w, owner: owner, checks: checks, state: make([]kube.Verdict, len(checks)), read: make([]string, len(checks))}
+	x := &wait{Waiter: w, owner: owner, checks: checks, state: make([]kube.Verdict, len(checks)), read: make([]string, len(checks)), failed: make([]time.Time, len(checks)), unsure: make([]bool, len(checks))}
 	var changed <-chan struct{}
 	if w.Managed != nil {
 		ch, end := w.Managed.Subscribe(owner)
@@ -124,13 +141,20 @@ func (w *Waiter) Wait(ctx context.Context, owner kube.Owner, checks []Check, tim
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if done, err := x.done(); done {
-			return err
+		recheck := x.age(clk.Now())
+		if done, e := x.done(); done {
+			return x.explained(ctx, e)
+		}
+		var confirmed <-chan time.Time
+		if recheck > 0 {
+			confirmed = clk.After(recheck)
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-changed:
+			look = lookChanged
+		case <-confirmed:
 			look = lookChanged
 		case <-tick.C():
 			look = lookPolled
@@ -144,12 +168,25 @@ func (w *Waiter) Wait(ctx context.Context, owner kube.Owner, checks []Check, tim
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			if done, err := x.done(); done {
-				return err
+			x.age(clk.Now())
+			if done, e := x.done(); done {
+				return x.explained(ctx, e)
 			}
-			return &Error{Unhealthy: x.pending()}
+			return x.explained(ctx, &Error{Unhealthy: x.pending()})
 		}
 	}
+}
+
+// explained adds the cause to the end of a wait; a good end has none.
+func (x *wait) explained(ctx context.Context, e *Error) error {
+	if e == nil {
+		return nil
+	}
+	e.Cause = x.cause(ctx, e.Unhealthy)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return e
 }
 
 // How much a look may cost.
@@ -213,21 +250,11 @@ func (x *wait) watched(i int, how effort) bool {
 // live reads an object and computes its verdict.
 func (x *wait) live(ctx context.Context, i int) {
 	c := x.checks[i]
-	res, err := x.Client.Mapper.Served(ctx, c.GroupKind(), c.Version)
-	if err == nil {
-		ref := kube.Ref{Resource: res, Namespace: c.Namespace, Name: c.Name}
-		if !res.Namespaced {
-			ref.Namespace = ""
-		}
-		o, getErr := x.Client.Get(ctx, ref)
-		if getErr == nil {
-			x.read[i] = o.GetResourceVersion()
-			x.state[i] = x.Evaluator.Assess(ctx, o)
-			return
-		}
-		err = getErr
-	}
+	o, err := x.get(ctx, c)
 	switch {
+	case err == nil:
+		x.read[i] = o.GetResourceVersion()
+		x.state[i] = x.Evaluator.Assess(ctx, o)
 	case apierrors.IsNotFound(err) && c.MayVanish:
 		x.state[i] = kube.Verdict{Status: kube.Current, Message: "deleted itself when done"}
 	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
@@ -238,14 +265,46 @@ func (x *wait) live(ctx context.Context, i int) {
 	}
 }
 
+// get reads the object of a check under the owner's identity.
+func (x *wait) get(ctx context.Context, c Check) (*unstructured.Unstructured, error) {
+	res, err := x.Client.Mapper.Served(ctx, c.GroupKind(), c.Version)
+	if err != nil {
+		return nil, err
+	}
+	ref := kube.Ref{Resource: res, Namespace: c.Namespace, Name: c.Name}
+	if !res.Namespaced {
+		ref.Namespace = ""
+	}
+	return x.Client.Get(ctx, ref)
+}
+
+// age tells failures that last from those that may still pass. It returns when the first of the latter will be sure, 0 if there is none.
+func (x *wait) age(now time.Time) (recheck time.Duration) {
+	for i, v := range x.state {
+		x.unsure[i] = false
+		if v.Status != kube.Failed {
+			x.failed[i] = time.Time{}
+			continue
+		}
+		if x.failed[i].IsZero() {
+			x.failed[i] = now
+		}
+		left := lingering - now.Sub(x.failed[i])
+		if x.unsure[i] = x.checks[i].GroupKind() == deployments && left > 0; x.unsure[i] && (recheck == 0 || left < recheck) {
+			recheck = left
+		}
+	}
+	return recheck
+}
+
 // done reports whether the wait is over, and how it went.
-func (x *wait) done() (bool, error) {
+func (x *wait) done() (bool, *Error) {
 	var failed []Report
 	open := 0
 	for i, v := range x.state {
-		switch v.Status {
-		case kube.Current:
-		case kube.Failed:
+		switch {
+		case v.Status == kube.Current:
+		case v.Status == kube.Failed && !x.unsure[i]:
 			failed = append(failed, Report{x.checks[i], v})
 		default:
 			open++

@@ -146,6 +146,17 @@ func TestWaitManaged(t *testing.T) {
 			t.Errorf("the wait ended with the deployment %v", v)
 		}
 	})
+	t.Run("a deployment that is put right is not taken for failed by the deadline it had missed", func(t *testing.T) {
+		c := l.apply(deployment("web", "example.com/never:1"), true)
+		var e *Error
+		if err := l.waiter.Wait(t.Context(), l.owner, []Check{c}, 20*time.Second); !errors.As(err, &e) || !e.Stalled {
+			t.Fatalf("error: %v", err)
+		}
+		c = l.apply(deployment("web", "example.com/web:2"), true)
+		if err := l.waiter.Wait(t.Context(), l.owner, []Check{c}, 20*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	})
 	t.Run("no checks", func(t *testing.T) {
 		if err := l.waiter.Wait(t.Context(), l.owner, nil, 0); err != nil {
 			t.Error(err)
@@ -164,7 +175,7 @@ func TestWaitFails(t *testing.T) {
 		ok := l.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}", true)
 		absent := Check{GroupVersionKind: c.GroupVersionKind, Namespace: l.ns, Name: "absent"}
 		err := l.waiter.Wait(t.Context(), l.owner, []Check{ok, absent, c}, time.Minute)
-		if want := "failed early due to stalled resources: [Deployment/" + l.ns + "/stuck status: 'Failed']"; err == nil || err.Error() != want {
+		if want := "failed early due to stalled resources: [Deployment/" + l.ns + "/stuck status: 'Failed']: Progress deadline exceeded; "; err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("error: %v\nwant:  %s", err, want)
 		}
 		var e *Error
@@ -173,7 +184,7 @@ func TestWaitFails(t *testing.T) {
 		}
 		l.waiter.KeepWaiting = true
 		err = l.waiter.Wait(t.Context(), l.owner, []Check{absent, c}, time.Millisecond)
-		if want := "timeout waiting for: [Deployment/" + l.ns + "/absent status: 'NotFound', Deployment/" + l.ns + "/stuck status: 'Failed']"; err == nil || err.Error() != want {
+		if want := "timeout waiting for: [Deployment/" + l.ns + "/absent status: 'NotFound', Deployment/" + l.ns + "/stuck status: 'Failed']: Deployment/" + l.ns + "/stuck: Progress deadline exceeded; "; err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("with fail-fast off: %v\nwant: %s", err, want)
 		}
 		if err = l.waiter.Wait(t.Context(), l.owner, []Check{ok, c}, time.Minute); err == nil || !strings.HasPrefix(err.Error(), "failed early due to stalled resources") {
@@ -187,7 +198,7 @@ func TestWaitFails(t *testing.T) {
 		absent := Check{GroupVersionKind: schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}, Namespace: l.ns, Name: "absent"}
 		gone := Check{GroupVersionKind: schema.GroupVersionKind{Group: "gone.example.com", Version: "v1", Kind: "Widget"}, Name: "w"}
 		err := l.waiter.Wait(t.Context(), l.owner, []Check{absent, c, gone}, 300*time.Millisecond)
-		want := "timeout waiting for: [Deployment/" + l.ns + "/absent status: 'NotFound', Job/" + l.ns + "/j status: 'InProgress', Widget/w status: 'NotFound']"
+		want := "timeout waiting for: [Deployment/" + l.ns + "/absent status: 'NotFound', Job/" + l.ns + "/j status: 'InProgress', Widget/w status: 'NotFound']: Job/" + l.ns + "/j: Job is not complete"
 		if err == nil || err.Error() != want {
 			t.Errorf("error: %v\nwant:  %s", err, want)
 		}

@@ -97,15 +97,33 @@ func (c *Client) apply(obj *unstructured.Unstructured, manager string) (*rest.Re
 	return c.rest.Patch(types.ApplyPatchType).Param("fieldManager", manager).Param("force", "true").Body(body), nil
 }
 
-// DryRunCreate asks whether obj could be created; AlreadyExists is an answer the caller may well expect.
-func (c *Client) DryRunCreate(ctx context.Context, ref Ref, obj *unstructured.Unstructured, manager string) error {
-	body, err := json.Marshal(obj.Object)
+// Create creates obj, which must not exist. It returns what was stored, metadata alone.
+func (c *Client) Create(ctx context.Context, ref Ref, obj *unstructured.Unstructured, manager string) (*metav1.PartialObjectMetadata, error) {
+	req, err := c.create(obj, manager)
 	if err != nil {
-		return fmt.Errorf("failed to encode %s %s: %w", obj.GetKind(), obj.GetName(), err)
+		return nil, err
 	}
 	ref.Name = ""
-	_, err = c.metadata(ctx, c.rest.Post().SetHeader("Content-Type", "application/json").Param("fieldManager", manager).Param("dryRun", metav1.DryRunAll).Body(body), ref)
+	return c.metadata(ctx, req, ref)
+}
+
+// DryRunCreate asks whether obj could be created; AlreadyExists is an answer the caller may well expect.
+func (c *Client) DryRunCreate(ctx context.Context, ref Ref, obj *unstructured.Unstructured, manager string) error {
+	req, err := c.create(obj, manager)
+	if err != nil {
+		return err
+	}
+	ref.Name = ""
+	_, err = c.metadata(ctx, req.Param("dryRun", metav1.DryRunAll), ref)
 	return err
+}
+
+func (c *Client) create(obj *unstructured.Unstructured, manager string) (*rest.Request, error) {
+	body, err := json.Marshal(obj.Object)
+	if err != nil {
+		return nil, fmt.Errorf("failed to encode %s %s: %w", obj.GetKind(), obj.GetName(), err)
+	}
+	return c.rest.Post().SetHeader("Content-Type", "application/json").Param("fieldManager", manager).Body(body), nil
 }
 
 // JSONPatch applies an RFC 6902 patch.

@@ -18,12 +18,10 @@ import (
 // idleClients is how long an unused identity's client is kept. It holds a few kilobytes, so this only bounds churn.
 const idleClients = time.Hour
 
-// Identity is who a client acts as, and where. The zero Identity is the process itself on its own cluster.
+// Identity is who a client acts as. The zero Identity is the one of the configuration.
 type Identity struct {
 	// Namespace and ServiceAccount name the account to impersonate; no ServiceAccount, no impersonation.
 	Namespace, ServiceAccount string
-	// Cluster is empty for the process's own cluster; else it is whatever the Remote function of Clients understands.
-	Cluster string
 }
 
 // user is the Kubernetes user name of the identity's service account.
@@ -48,17 +46,14 @@ func (id Identity) Validate() error {
 
 // ClientsOptions is what Clients needs.
 type ClientsOptions struct {
-	// Config reaches the process's own cluster; it has gone through Config.
+	// Config reaches the cluster; it has gone through Config or Remote.
 	Config *rest.Config
-	// Remote returns the client of an identity on another cluster and keeps it, and its own Mapper, warm.
-	// Nil: identities with a Cluster are refused.
-	Remote func(ctx context.Context, id Identity) (*Client, error)
 	// Damping of the mapper, see NewMapper.
 	Damping time.Duration
 	Clock   clock.Clock
 }
 
-// Clients keeps one client per identity warm.
+// Clients keeps one client per identity on one cluster warm.
 type Clients struct {
 	o      ClientsOptions
 	own    *Client
@@ -73,7 +68,7 @@ type warmClient struct {
 	used   time.Time
 }
 
-// NewClients makes the clients of the process's own cluster. It makes no request.
+// NewClients makes the clients of a cluster. It makes no request.
 func NewClients(o ClientsOptions) (*Clients, error) {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
@@ -90,26 +85,20 @@ func NewClients(o ClientsOptions) (*Clients, error) {
 	return &Clients{o: o, own: own, mapper: mapper, warm: map[Identity]*warmClient{}}, nil
 }
 
-// Own is the client of the process itself.
+// Own is the client of the configuration's own identity.
 func (c *Clients) Own() *Client { return c.own }
 
-// Mapper is the one shared view of the own cluster's kinds.
+// Mapper is the one shared view of the cluster's kinds.
 func (c *Clients) Mapper() *Mapper { return c.mapper }
 
 // For returns the client of an identity. Whether its service account exists is not checked: the API server refuses what the
 // account may not do (kustomization 96, 99).
-func (c *Clients) For(ctx context.Context, id Identity) (*Client, error) {
+func (c *Clients) For(_ context.Context, id Identity) (*Client, error) {
 	if err := id.Validate(); err != nil {
 		return nil, err
 	}
-	if id.Cluster == "" && id.ServiceAccount == "" {
+	if id.ServiceAccount == "" {
 		return c.own, nil
-	}
-	if id.Cluster != "" {
-		if c.o.Remote == nil {
-			return nil, fmt.Errorf("cannot reach cluster %q: this process only acts on its own cluster", id.Cluster)
-		}
-		return c.o.Remote(ctx, id)
 	}
 	now := c.o.Clock.Now()
 	c.mu.Lock()

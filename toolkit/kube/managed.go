@@ -126,7 +126,7 @@ func (m *Managed) Run(ctx context.Context) error {
 }
 
 // Track says which kinds an owner's inventory holds. Kinds it no longer names, and nobody else does, are no longer watched.
-// An empty list forgets the owner.
+// An empty list is Forget.
 func (m *Managed) Track(owner Owner, kinds []schema.GroupVersionKind) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -164,6 +164,20 @@ func (m *Managed) Track(owner Owner, kinds []schema.GroupVersionKind) {
 	}
 	m.owners[owner] = groupKinds
 }
+
+// Include adds kinds to those that are tracked for an owner.
+func (m *Managed) Include(owner Owner, kinds []schema.GroupVersionKind) {
+	m.mu.Lock()
+	all := slices.Clone(kinds)
+	for _, gk := range m.owners[owner] {
+		all = append(all, m.kinds[gk].gvk)
+	}
+	m.mu.Unlock()
+	m.Track(owner, all)
+}
+
+// Forget drops all about an owner.
+func (m *Managed) Forget(owner Owner) { m.Track(owner, nil) }
 
 // Lookup returns what is known of an object.
 func (m *Managed) Lookup(gk schema.GroupKind, namespace, name string) (State, Sight) {

@@ -2,7 +2,9 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -56,7 +58,18 @@ type snapshot struct {
 	served  map[schema.GroupKind][]Resource // in the server's order of preference
 	failed  map[schema.GroupVersion]error   // groups whose server did not answer
 	mapper  meta.RESTMapper
+	apis    *APIs
 }
+
+// APIs is all that an API server serves, in no order; kinds of subresources are among the kinds.
+type APIs struct {
+	Versions []schema.GroupVersion
+	Kinds    []schema.GroupVersionKind
+}
+
+// errNoCore: discovery takes the plain 404 of a web server, or of a proxy that has lost its way, for an API without kinds. Then
+// every kind would be gone, and with it every object (design rule 4).
+var errNoCore = errors.New("failed to discover the kinds of the API server: what answers does not even have the core kinds")
 
 // NewMapper makes a Mapper; damping 0 means DefaultDamping.
 func NewMapper(d Discoverer, damping time.Duration, c clock.PassiveClock) *Mapper {
@@ -114,6 +127,21 @@ func (m *Mapper) served(ctx context.Context, gk schema.GroupKind, version string
 	return res, err
 }
 
+// APIs returns what the server serves, as of the last look, or of a new one after Invalidate. The result is shared, and the same until the
+// next look.
+func (m *Mapper) APIs(ctx context.Context) (*APIs, error) {
+	m.mu.RLock()
+	seen, stale := m.seen, m.stale
+	m.mu.RUnlock()
+	if seen == nil || stale {
+		var err error
+		if seen, err = m.refresh(ctx, m.clock.Now(), stale); err != nil {
+			return nil, err
+		}
+	}
+	return seen.apis, nil
+}
+
 // lookup runs find against the last snapshot and, if it misses, against a newer one when there may be news.
 func (m *Mapper) lookup(ctx context.Context, fresh bool, find func(*snapshot) error) error {
 	asked := m.clock.Now()
@@ -158,6 +186,10 @@ func (m *Mapper) refresh(ctx context.Context, asked time.Time, fresh bool) (*sna
 		m.Invalidate()
 		return nil, fmt.Errorf("failed to discover the kinds of the API server: %w", err)
 	}
+	if !partial && !slices.ContainsFunc(lists, func(l *metav1.APIResourceList) bool { return l.GroupVersion == "v1" }) {
+		m.Invalidate()
+		return nil, errNoCore
+	}
 	s := newSnapshot(started, groups, lists, failed)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -166,7 +198,8 @@ func (m *Mapper) refresh(ctx context.Context, asked time.Time, fresh bool) (*sna
 }
 
 func newSnapshot(started time.Time, groups []*metav1.APIGroup, lists []*metav1.APIResourceList, failed map[schema.GroupVersion]error) *snapshot {
-	s := &snapshot{started: started, byKind: map[schema.GroupVersionKind]Resource{}, served: map[schema.GroupKind][]Resource{}, failed: failed}
+	s := &snapshot{started: started, byKind: map[schema.GroupVersionKind]Resource{}, served: map[schema.GroupKind][]Resource{}, failed: failed, apis: &APIs{}}
+	kinds := map[schema.GroupVersionKind]struct{}{}
 	byVersion := make(map[string][]metav1.APIResource, len(lists))
 	for _, l := range lists {
 		byVersion[l.GroupVersion] = l.APIResources
@@ -183,12 +216,15 @@ func newSnapshot(started time.Time, groups []*metav1.APIGroup, lists []*metav1.A
 		for _, v := range versions {
 			resources := byVersion[v.GroupVersion]
 			mg.VersionedResources[v.Version] = resources
+			gv := schema.GroupVersion{Group: g.Name, Version: v.Version}
+			s.apis.Versions = append(s.apis.Versions, gv)
 			for _, r := range resources {
+				kinds[gv.WithKind(r.Kind)] = struct{}{}
 				if isSubresource(r.Name) {
 					continue
 				}
 				res := Resource{
-					GroupVersionKind: schema.GroupVersionKind{Group: g.Name, Version: v.Version, Kind: r.Kind},
+					GroupVersionKind: gv.WithKind(r.Kind),
 					Plural:           r.Name, Namespaced: r.Namespaced, Verbs: r.Verbs,
 				}
 				if _, dup := s.byKind[res.GroupVersionKind]; dup {
@@ -199,6 +235,7 @@ func newSnapshot(started time.Time, groups []*metav1.APIGroup, lists []*metav1.A
 			}
 		}
 	}
+	s.apis.Kinds = slices.Collect(maps.Keys(kinds))
 	s.mapper = restmapper.NewDiscoveryRESTMapper(mapped)
 	return s
 }

@@ -162,3 +162,23 @@ func TestMapper(t *testing.T) {
 		}
 	})
 }
+
+// reliability 114, design rule 4: what lists no core kinds is no API server, and says nothing about what is gone.
+func TestMapperOfNoAPIServer(t *testing.T) {
+	clk := clocktesting.NewFakeClock(time.Unix(1_000_000, 0))
+	s := &served{order: []string{"v1"}, kinds: map[string][]string{"v1": {"ConfigMap"}}}
+	m := NewMapper(s, 0, clk)
+	configMap := schema.GroupKind{Kind: "ConfigMap"}
+	if _, err := m.ServedNow(t.Context(), configMap, "v1"); err != nil {
+		t.Fatal(err)
+	}
+	clk.Step(time.Second)
+	s.set(func() { s.order = nil })
+	if _, err := m.ServedNow(t.Context(), configMap, "v1"); err == nil || meta.IsNoMatchError(err) {
+		t.Errorf("error = %v, want one that is not about the kind", err)
+	}
+	s.set(func() { s.order = []string{"v1"} })
+	if _, err := m.ServedNow(t.Context(), configMap, "v1"); err != nil {
+		t.Errorf("with the API server back: %v", err)
+	}
+}

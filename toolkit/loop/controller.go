@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -27,7 +28,7 @@ type Reconciler[O Object] interface {
 }
 
 // Finalizer undoes what an object has done to the world before it goes. A kind whose Reconciler also is a
-// Finalizer gets the finalizer `finalizers.fluxcd.io` before any work (_common 2).
+// Finalizer gets a finalizer before any work, `finalizers.fluxcd.io` unless its Controller says otherwise (_common 2).
 type Finalizer[O Object] interface {
 	// Finalize returns nil when the object may go. A Fail keeps the finalizer and retries.
 	Finalize(ctx context.Context, obj O, run *Run) error
@@ -43,6 +44,8 @@ type StatusMerger[O Object] interface {
 type Controller[O Object] struct {
 	// Name is the controller's upstream name: event source and user agent, e.g. kustomize-controller.
 	Name string
+	// Finalizer is set on objects of a kind that has a Finalizer; empty: meta.Finalizer.
+	Finalizer string
 	// FieldManager writes status and finalizers; empty: Name.
 	FieldManager string
 	// Kind is the object's kind, e.g. Kustomization: the label of metrics and the key of log lines.
@@ -59,6 +62,10 @@ type Controller[O Object] struct {
 	Retry func(O) time.Duration
 	// Policy holds where the kinds of 2.9 differ.
 	Policy Policy
+	// Static tells objects that need no work: they get no finalizer and no status, and their events end here. What an
+	// object has left of a time when it did need work is removed once: Finalize runs, the status is emptied and the
+	// finalizer taken away (helmrepository 1-4, 34). Nil: no object is.
+	Static func(O) bool
 	// Watches are the other objects whose changes matter.
 	Watches []Watch
 }
@@ -67,10 +74,22 @@ type Controller[O Object] struct {
 type Policy struct {
 	// WaitKeepsReconciling: a waiting object keeps Reconciling=True ProgressingWithRetry (sources do, Kustomization does not; _common 24).
 	WaitKeepsReconciling bool
+	// KeepsProgress: Reconciling of a run without success stays as the run has last set it, whatever the outcome (HelmRelease).
+	KeepsProgress bool
+	// TokensWait: a request token starts a run, but does not end a parked wait (HelmRelease, whose waits belong to an action that
+	// would have to be repeated).
+	TokensWait bool
 	// SuspendObserves says when a suspended object's observedGeneration follows its generation (_common 4).
 	SuspendObserves SuspendRule
 	// SuspendRestamps: Ready takes the new generation too when SuspendObserves applies (sources).
 	SuspendRestamps bool
+	// SuspendRestampsAll: so do all other conditions (HelmRelease).
+	SuspendRestampsAll bool
+	// SuspendReady is the Ready condition of a suspended object that has none: its reason and message (ArtifactGenerator; artifactgenerator
+	// 5). Nil: it stays without.
+	SuspendReady *metav1.Condition
+	// SuspendEvent is sent whenever a suspended object is looked at (ArtifactGenerator; artifactgenerator 4). Nil: none.
+	SuspendEvent *event.Event
 }
 
 // SuspendRule is a condition on a suspended object.
@@ -81,6 +100,8 @@ const (
 	WhenReadyExists SuspendRule = iota
 	// WhenReadyTrue: Ready must be True (Kustomization).
 	WhenReadyTrue
+	// Always: also without any condition (HelmRelease).
+	Always
 )
 
 // Watch enqueues objects of the controller when an object of the watched type changes.
@@ -108,6 +129,8 @@ type Options struct {
 	Events Emitter
 	// Metrics may be nil.
 	Metrics *Metrics
+	// Gone is told of every object that is deleted, so that others can drop what they keep of it; may be nil.
+	Gone func(kind, namespace, name string)
 	// Clock may be replaced by a test; nil: the real one.
 	Clock clock.WithTickerAndDelayedExecution
 	// Concurrent is the number of work slots (--concurrent).
@@ -142,6 +165,13 @@ func (o Options) withDefaults() Options {
 		o.MaxRetryDelay = DefaultMaxRetryDelay
 	}
 	return o
+}
+
+func (c *Controller[O]) finalizer() string {
+	if c.Finalizer != "" {
+		return c.Finalizer
+	}
+	return meta.Finalizer
 }
 
 func (c *Controller[O]) fieldManager() string {

@@ -66,6 +66,9 @@ func (e *engine[O]) Reconcile(ctx context.Context, req reconcile.Request) (recon
 func (e *engine[O]) forget(req reconcile.Request) {
 	e.writes.forget(req.NamespacedName)
 	e.o.Metrics.forget(e.c.Kind, req.Name, req.Namespace)
+	if e.o.Gone != nil {
+		e.o.Gone(e.c.Kind, req.Namespace, req.Name)
+	}
 }
 
 func (e *engine[O]) finalizer() Finalizer[O] {
@@ -84,6 +87,8 @@ func (e *engine[O]) jitter(d time.Duration) time.Duration {
 // reconcile leads the object through the request.
 func (s *session[O]) reconcile(ctx context.Context) (reconcile.Result, error) {
 	switch fin := s.e.finalizer(); {
+	case s.e.c.Static != nil && s.e.c.Static(s.obj):
+		return s.retire(ctx, fin)
 	case !s.obj.GetDeletionTimestamp().IsZero():
 		return s.finalize(ctx, fin)
 	case fin != nil:
@@ -141,29 +146,50 @@ func (s *session[O]) quietly(ctx context.Context, err error) (reconcile.Result, 
 func (s *session[O]) suspended(ctx context.Context) (reconcile.Result, error) {
 	conditions := s.obj.GetConditions()
 	ready := status.Find(conditions, meta.ReadyCondition)
+	if first := s.e.c.Policy.SuspendReady; first != nil && ready == nil {
+		paused := metav1.Condition{Type: meta.ReadyCondition, Status: metav1.ConditionTrue, Reason: first.Reason, Message: first.Message}
+		conditions = s.progressing(conditions, status.Change{Set: []metav1.Condition{paused}})
+		s.obj.SetConditions(conditions)
+	}
 	observes := ready != nil
-	if s.e.c.Policy.SuspendObserves == WhenReadyTrue {
+	switch s.e.c.Policy.SuspendObserves {
+	case WhenReadyTrue:
 		observes = status.IsTrue(conditions, meta.ReadyCondition)
+	case Always:
+		observes = true
 	}
 	if observes {
 		s.obj.SetObservedGeneration(s.run.Generation)
-		if s.e.c.Policy.SuspendRestamps {
-			ready.ObservedGeneration = s.run.Generation
-			status.Sort(conditions)
-			s.obj.SetConditions(conditions)
-		}
+		s.restamp(conditions)
 	}
 	s.handleRequest()
 	if err := s.write(ctx); err != nil {
 		return s.quietly(ctx, fmt.Errorf("writing the status: %w", err))
 	}
+	if e := s.e.c.Policy.SuspendEvent; e != nil {
+		s.run.Event(*e)
+	}
 	return reconcile.Result{}, nil
+}
+
+// restamp gives conditions the new generation, as the policy says.
+func (s *session[O]) restamp(conditions []metav1.Condition) {
+	p := s.e.c.Policy
+	for i := range conditions {
+		if p.SuspendRestampsAll || p.SuspendRestamps && conditions[i].Type == meta.ReadyCondition {
+			conditions[i].ObservedGeneration = s.run.Generation
+		}
+	}
+	if p.SuspendRestamps || p.SuspendRestampsAll {
+		status.Sort(conditions)
+		s.obj.SetConditions(conditions)
+	}
 }
 
 // finalize undoes the object's work and lets it go. The delete branch also runs for a suspended object, and an
 // object without our finalizer is not ours to keep (_common 3).
 func (s *session[O]) finalize(ctx context.Context, fin Finalizer[O]) (reconcile.Result, error) {
-	if fin == nil || !controllerutil.ContainsFinalizer(s.obj, meta.Finalizer) {
+	if fin == nil || !controllerutil.ContainsFinalizer(s.obj, s.e.c.finalizer()) {
 		return reconcile.Result{}, nil
 	}
 	panicked, err := s.guard(func() error { return fin.Finalize(ctx, s.obj, s.run) })
@@ -183,7 +209,7 @@ func (s *session[O]) finalize(ctx context.Context, fin Finalizer[O]) (reconcile.
 
 // finish gives the verdict on a run: conditions, status, event, and when to look again.
 func (s *session[O]) finish(ctx context.Context, err error) (reconcile.Result, error) {
-	if err != nil && (apierrors.IsConflict(err) && !isVerdict(err) || shuttingDown(ctx, err)) {
+	if err != nil && (apierrors.IsConflict(err) && !Judged(err) || shuttingDown(ctx, err)) {
 		return s.quietly(ctx, err)
 	}
 	v := judge(err, s.e.c.FailReason)
@@ -218,18 +244,21 @@ func (s *session[O]) conclude(v *Verdict) {
 	}
 	change.Set = kept
 	if v == nil {
-		message := "Reconciliation succeeded"
-		if readySet != nil {
-			message = readySet.Message
+		ready := metav1.Condition{
+			Type: meta.ReadyCondition, Status: metav1.ConditionTrue, Reason: s.e.c.Conditions.ReadyReason, Message: "Reconciliation succeeded",
 		}
-		change.Set = append(change.Set, metav1.Condition{
-			Type: meta.ReadyCondition, Status: metav1.ConditionTrue, Reason: s.e.c.Conditions.ReadyReason, Message: message,
-		})
+		if readySet != nil {
+			ready.Message = readySet.Message
+			if readySet.Status == metav1.ConditionTrue && readySet.Reason != "" {
+				ready.Reason = readySet.Reason
+			}
+		}
+		change.Set = append(change.Set, ready)
 	} else {
 		change.Set = append(change.Set, s.unready(v, progress, change.Set)...)
 	}
 	s.obj.SetConditions(s.e.c.Conditions.Compute(s.obj.GetConditions(), change, s.run.Generation, s.e.o.Clock.Now()))
-	if v == nil || v.outcome == stalled {
+	if v == nil || v.outcome == stalled || v.observed {
 		s.obj.SetObservedGeneration(s.run.Generation)
 	}
 }
@@ -241,13 +270,20 @@ func (s *session[O]) unready(v *Verdict, progress *metav1.Condition, set []metav
 		out = append(out, metav1.Condition{Type: v.condition, Status: metav1.ConditionTrue, Reason: v.reason, Message: v.Error()})
 	}
 	if v.outcome == stalled {
-		return append(out, metav1.Condition{Type: meta.StalledCondition, Status: metav1.ConditionTrue, Reason: v.reason, Message: v.Error()})
+		end := metav1.Condition{Type: meta.StalledCondition, Status: metav1.ConditionTrue, Reason: v.reason, Message: v.Error()}
+		if v.end != nil {
+			end.Reason, end.Message = v.end.Reason, v.end.Message
+		}
+		return append(out, end)
 	}
 	if v.outcome == waiting && !s.e.c.Policy.WaitKeepsReconciling {
 		return out
 	}
 	reconciling := metav1.Condition{Type: meta.ReconcilingCondition, Status: metav1.ConditionTrue, Message: "reconciliation in progress"}
 	if progress != nil {
+		if s.e.c.Policy.KeepsProgress {
+			return append(out, *progress)
+		}
 		reconciling.Message = progress.Message
 	}
 	reconciling.Reason = meta.ProgressingWithRetryReason
@@ -261,6 +297,11 @@ func (s *session[O]) unready(v *Verdict, progress *metav1.Condition, set []metav
 func (s *session[O]) handleRequest() {
 	if token := s.obj.GetAnnotations()[meta.ReconcileRequestAnnotation]; token != "" {
 		s.obj.SetLastHandledReconcileRequest(token)
+	}
+	if r, ok := any(s.obj).(resettable); ok {
+		if token := s.obj.GetAnnotations()[meta.ResetRequestAnnotation]; token != "" {
+			r.SetLastHandledResetRequest(token)
+		}
 	}
 	if f, ok := any(s.obj).(forceable); ok {
 		if token := s.obj.GetAnnotations()[meta.ForceRequestAnnotation]; token != "" {

@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	ctrlevent "sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -63,6 +64,16 @@ func TestVerdictTable(t *testing.T) {
 		{name: "kustomization 94: interrupted", verdict: Interrupted("HealthCheckCanceled", errTest),
 			ready: "False HealthCheckCanceled: boom", stalled: "-", reconciling: "True Progressing: working", observed: 1,
 			events: []event.Event{{Severity: event.Info, Reason: "HealthCheckCanceled", Message: "boom"}}, after: time.Millisecond, writes: 1},
+		{name: "helmrelease 21: a HelmRelease keeps its progress while it waits", policy: Policy{WaitKeepsReconciling: true, KeepsProgress: true},
+			verdict: Wait("SourceNotReady", 30*time.Second, errTest),
+			ready:   "False SourceNotReady: boom", stalled: "-", reconciling: "True Progressing: working", observed: 1, after: 30 * time.Second, writes: 1},
+		{name: "helmrelease 57: and when it fails", policy: Policy{KeepsProgress: true}, verdict: Fail("InstallFailed", errTest).Quiet(),
+			ready: "False InstallFailed: boom", stalled: "-", reconciling: "True Progressing: working", observed: 1, backoff: true, writes: 1},
+		{name: "helmrelease 9, 55: a failure that is all that can be done now", policy: Policy{KeepsProgress: true},
+			verdict: Fail("InstallFailed", errTest).Quiet().After(time.Minute).Observed(),
+			ready:   "False InstallFailed: boom", stalled: "-", reconciling: "True Progressing: working", observed: 2, after: time.Minute, writes: 1},
+		{name: "helmrelease 50: stalled for another reason than Ready", verdict: Stall("InstallFailed", errTest).StalledAs("RetriesExceeded", "no more").Quiet(),
+			ready: "False InstallFailed: boom", stalled: "True RetriesExceeded: no more", reconciling: "-", observed: 2, writes: 1},
 		{name: "a conflict is silent", verdict: fmt.Errorf("writing: %w", conflict),
 			ready: "-", stalled: "-", reconciling: "-", observed: 1, after: conflictDelay},
 	}
@@ -187,9 +198,14 @@ func TestDeletion(t *testing.T) {
 	deleted := metav1.NewTime(now)
 	w.DeletionTimestamp = &deleted
 	b := newBench(t, Policy{}, w)
+	var gone []string
+	b.engine.o.Gone = func(kind, namespace, name string) { gone = append(gone, kind+" "+namespace+"/"+name) }
 	b.do.finalize = func(context.Context, *widget, *Run) error { return Fail("PruneFailed", errTest) }
 	if _, err := b.run(); err == nil {
 		t.Error("a failed finalization is not retried")
+	}
+	if len(gone) != 0 {
+		t.Errorf("%v is told to be gone before it is", gone)
 	}
 	if got := condition(b.get(), meta.ReadyCondition); got != "False PruneFailed: boom" {
 		t.Errorf("Ready = %q", got)
@@ -198,6 +214,9 @@ func TestDeletion(t *testing.T) {
 	b.step()
 	if err := b.client.Get(context.Background(), widgetKey, &widget{}); !apierrors.IsNotFound(err) {
 		t.Errorf("the object is still there: %v", err)
+	}
+	if want := "Widget " + widgetKey.String(); len(gone) != 1 || gone[0] != want {
+		t.Errorf("told to be gone: %v, want %s (_common 50)", gone, want)
 	}
 }
 
@@ -225,6 +244,7 @@ func TestSuspended(t *testing.T) {
 		conditions []metav1.Condition
 		observed   int64
 		stamp      int64
+		others     int64
 		writes     int
 	}{
 		{name: "source, ready", policy: Policy{SuspendRestamps: true}, conditions: ready("True"), observed: 2, stamp: 2, writes: 1},
@@ -232,6 +252,10 @@ func TestSuspended(t *testing.T) {
 		{name: "Kustomization, ready", policy: Policy{SuspendObserves: WhenReadyTrue}, conditions: ready("True"), observed: 2, stamp: 1, writes: 1},
 		{name: "Kustomization, failing", policy: Policy{SuspendObserves: WhenReadyTrue}, conditions: ready("False"), observed: -1, stamp: 1},
 		{name: "from birth", policy: Policy{SuspendRestamps: true}, observed: -1},
+		{name: "HelmRelease from birth", policy: Policy{SuspendObserves: Always, SuspendRestampsAll: true}, observed: 2, writes: 1},
+		{name: "HelmRelease, failing", policy: Policy{SuspendObserves: Always, SuspendRestampsAll: true},
+			conditions: append(ready("False"), metav1.Condition{Type: "Released", Status: "False", Reason: "InstallFailed", ObservedGeneration: 1}),
+			observed:   2, stamp: 2, others: 2, writes: 1},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -248,6 +272,9 @@ func TestSuspended(t *testing.T) {
 			}
 			if c := status.Find(got.Status.Conditions, meta.ReadyCondition); c != nil && c.ObservedGeneration != test.stamp {
 				t.Errorf("Ready.observedGeneration = %d, want %d", c.ObservedGeneration, test.stamp)
+			}
+			if c := status.Find(got.Status.Conditions, "Released"); c != nil && c.ObservedGeneration != test.others {
+				t.Errorf("Released.observedGeneration = %d, want %d", c.ObservedGeneration, test.others)
 			}
 			if b.writes != test.writes {
 				t.Errorf("%d writes, want %d", b.writes, test.writes)
@@ -294,6 +321,68 @@ func TestRequests(t *testing.T) {
 		}
 		if got.LastHandledReconcileAt != step.handled || got.LastHandledForceAt != step.handledAt {
 			t.Errorf("%s: handled %q %q, want %q %q", step.name, got.LastHandledReconcileAt, got.LastHandledForceAt, step.handled, step.handledAt)
+		}
+	}
+}
+
+// helmrelease 35: the same for forgetting failures.
+func TestResets(t *testing.T) {
+	b := newBench(t, Policy{}, newWidget())
+	var reset bool
+	b.do.reconcile = func(_ context.Context, _ *widget, run *Run) error {
+		reset = run.Reset()
+		return run.Ready("ok")
+	}
+	for _, step := range []struct {
+		request, reset string
+		want           bool
+	}{{"", "", false}, {"a", "x", false}, {"b", "b", true}, {"b", "b", false}} {
+		b.change(func(w *widget) {
+			w.Annotations = map[string]string{meta.ReconcileRequestAnnotation: step.request, meta.ResetRequestAnnotation: step.reset}
+		})
+		b.step()
+		if reset != step.want {
+			t.Errorf("request %q, reset %q: reset %t, want %t", step.request, step.reset, reset, step.want)
+		}
+		if got := b.get().Status.LastHandledResetAt; got != step.reset {
+			t.Errorf("request %q: handled %q, want %q", step.request, got, step.reset)
+		}
+	}
+}
+
+// helmrelease 55: a run says when it is repeated.
+func TestRetrying(t *testing.T) {
+	b := newBench(t, Policy{KeepsProgress: true}, newWidget())
+	b.do.reconcile = func(_ context.Context, _ *widget, run *Run) error {
+		run.Retrying("retrying after %s", "1m")
+		return Fail("InstallFailed", errTest).After(time.Minute)
+	}
+	b.step()
+	if got, want := condition(b.get(), meta.ReconcilingCondition), "True ProgressingWithRetry: retrying after 1m"; got != want {
+		t.Errorf("Reconciling = %q, want %q", got, want)
+	}
+}
+
+// A request waits for the end of a parked wait where the policy says so; a new spec never does.
+func TestTokensWait(t *testing.T) {
+	for _, wait := range []bool{false, true} {
+		b := newBench(t, Policy{TokensWait: wait}, newWidget())
+		ctx, cancel := context.WithCancelCause(context.Background())
+		b.engine.parking.enter(widgetKey, cancel)
+		asked, changed := newWidget(), newWidget()
+		asked.Annotations = map[string]string{meta.ReconcileRequestAnnotation: "a"}
+		changed.Generation = 2
+		queued(t, func(q queue) {
+			b.engine.own().Update(context.Background(), ctrlevent.UpdateEvent{ObjectOld: newWidget(), ObjectNew: asked}, q)
+		})
+		if ended := ctx.Err() != nil; ended == wait {
+			t.Errorf("TokensWait %t: the request has ended the wait: %t", wait, ended)
+		}
+		queued(t, func(q queue) {
+			b.engine.own().Update(context.Background(), ctrlevent.UpdateEvent{ObjectOld: newWidget(), ObjectNew: changed}, q)
+		})
+		if ctx.Err() == nil {
+			t.Errorf("TokensWait %t: a new spec has not ended the wait", wait)
 		}
 	}
 }
@@ -416,7 +505,7 @@ func TestPersist(t *testing.T) {
 	}
 }
 
-// Our own write that the cache does not show yet puts a run off; the cache catching up starts it.
+// helmrelease 10: our own write that the cache does not show yet puts a run off; the cache catching up starts it.
 func TestStaleCache(t *testing.T) {
 	b := newBench(t, Policy{}, newWidget())
 	runs := 0
@@ -518,7 +607,7 @@ func TestJitter(t *testing.T) {
 	}
 }
 
-// _common 5: which updates start a run.
+// _common 5, artifactgenerator 1: which updates start a run.
 func TestPredicate(t *testing.T) {
 	with := func(generation int64, token string) *widget {
 		w := newWidget()

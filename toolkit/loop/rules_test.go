@@ -176,3 +176,44 @@ func TestConflictIsSilent(t *testing.T) {
 		t.Errorf("the object changed, or an event was sent (-want +got):\n%s", diff)
 	}
 }
+
+// artifactgenerator 4, 5: a kind may have a finalizer of its own, and say of a suspended object that it is.
+func TestSuspendedAloud(t *testing.T) {
+	w := newWidget()
+	w.Spec.Suspend, w.Finalizers = true, nil
+	b := newBench(t, Policy{
+		SuspendReady: &metav1.Condition{Reason: "Disabled", Message: "never ran"},
+		SuspendEvent: &event.Event{Severity: event.Trace, Reason: "Disabled", Message: "is disabled"},
+	}, w)
+	b.engine.c.Finalizer = "example.com/own"
+	b.do.reconcile = func(context.Context, *widget, *Run) error { return Fail("Broken", errTest) }
+	for range 2 {
+		b.step()
+		if got := condition(b.get(), meta.ReadyCondition); got != "True Disabled: never ran" {
+			t.Errorf("Ready = %q", got)
+		}
+		if diff := cmp.Diff([]event.Event{{Severity: event.Trace, Reason: "Disabled", Message: "is disabled"}}, b.events.take()); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+	}
+	if got := b.get().Finalizers; len(got) != 1 || got[0] != "example.com/own" {
+		t.Errorf("finalizers = %v", got)
+	}
+	// A verdict of a former run stays.
+	b.change(func(w *widget) { w.Spec.Suspend = false })
+	if _, err := b.run(); err == nil {
+		t.Error("the resumed object did not run")
+	}
+	b.change(func(w *widget) { w.Spec.Suspend = true })
+	b.step()
+	if got := condition(b.get(), meta.ReadyCondition); got != "False Broken: boom" {
+		t.Errorf("Ready = %q, want that of the last run", got)
+	}
+	if err := b.client.Delete(t.Context(), b.get()); err != nil {
+		t.Fatal(err)
+	}
+	b.step()
+	if err := b.client.Get(t.Context(), widgetKey, &widget{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the finalizer is still there: %v", err)
+	}
+}

@@ -25,6 +25,7 @@ type Run struct {
 	requested bool
 	asked     bool // by an unhandled request token
 	forced    bool
+	reset     bool
 	recovered bool
 	emit      func(event.Event)
 	persist   func(context.Context) error
@@ -49,6 +50,9 @@ func (r *Run) Requested() bool { return r.requested }
 // Forced reports whether reconcile.fluxcd.io/forceAt is to be honoured in this run (_common 40).
 func (r *Run) Forced() bool { return r.forced }
 
+// Reset reports whether reconcile.fluxcd.io/resetAt is to be honoured in this run (helmrelease 35).
+func (r *Run) Reset() bool { return r.reset }
+
 // Recovered reports whether the object carried a failure condition before this run.
 func (r *Run) Recovered() bool { return r.recovered }
 
@@ -64,6 +68,14 @@ func (r *Run) Progress(format string, args ...any) {
 	}
 }
 
+// Retrying is Progress for a run that ends, about when it is repeated.
+func (r *Run) Retrying(format string, args ...any) {
+	r.Progress(format, args...)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.progress.Reason = meta.ProgressingWithRetryReason
+}
+
 // Pending makes Ready Unknown while the run goes on, for whoever looks meanwhile (_common 22).
 func (r *Run) Pending(format string, args ...any) {
 	r.setReady(metav1.ConditionUnknown, meta.ProgressingReason, fmt.Sprintf(format, args...))
@@ -72,6 +84,12 @@ func (r *Run) Pending(format string, args ...any) {
 // Ready sets the message of Ready=True and returns nil, so that a kind can end with it.
 func (r *Run) Ready(format string, args ...any) error {
 	r.setReady(metav1.ConditionTrue, "", fmt.Sprintf(format, args...))
+	return nil
+}
+
+// ReadyAs is Ready for a success that has a reason of its own, other than the kind's usual one (helmchart 50).
+func (r *Run) ReadyAs(reason, format string, args ...any) error {
+	r.setReady(metav1.ConditionTrue, reason, fmt.Sprintf(format, args...))
 	return nil
 }
 

@@ -60,6 +60,7 @@ func (s *session[O]) open(ctx context.Context, obj O) {
 		requested:  !handled || obj.GetGeneration() != obj.GetObservedGeneration(),
 		asked:      !handled,
 		forced:     forced(obj, token, handled),
+		reset:      reset(obj, token, handled),
 		recovered:  s.e.c.Conditions.Failed(conditions),
 		now:        s.e.o.Clock.Now,
 		emit:       s.emit,
@@ -92,6 +93,22 @@ func forced(obj any, token string, handled bool) bool {
 	}
 	force := obj.(client.Object).GetAnnotations()[meta.ForceRequestAnnotation]
 	return force == token && force != f.GetLastHandledForceRequest()
+}
+
+// resettable is a kind that knows reconcile.fluxcd.io/resetAt.
+type resettable interface {
+	GetLastHandledResetRequest() string
+	SetLastHandledResetRequest(string)
+}
+
+// reset is forced for the other annotation (helmrelease 35).
+func reset(obj any, token string, handled bool) bool {
+	r, ok := obj.(resettable)
+	if !ok || handled {
+		return false
+	}
+	asked := obj.(client.Object).GetAnnotations()[meta.ResetRequestAnnotation]
+	return asked == token && asked != r.GetLastHandledResetRequest()
 }
 
 func (s *session[O]) release() {
@@ -283,10 +300,10 @@ func statusOf(obj client.Object) ([]byte, error) {
 }
 
 func (s *session[O]) ensureFinalizer(ctx context.Context) error {
-	if controllerutil.ContainsFinalizer(s.obj, meta.Finalizer) {
+	if controllerutil.ContainsFinalizer(s.obj, s.e.c.finalizer()) {
 		return nil
 	}
-	return s.patchFinalizers(ctx, append(s.obj.GetFinalizers(), meta.Finalizer))
+	return s.patchFinalizers(ctx, append(s.obj.GetFinalizers(), s.e.c.finalizer()))
 }
 
 // removeFinalizer lets the object go. A conflict is resolved here: the finalizing work is done and must not
@@ -295,7 +312,7 @@ func (s *session[O]) removeFinalizer(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patchTimeout)
 	defer cancel()
 	for attempt := 1; ; attempt++ {
-		controllerutil.RemoveFinalizer(s.obj, meta.Finalizer)
+		controllerutil.RemoveFinalizer(s.obj, s.e.c.finalizer())
 		err := s.patchFinalizers(ctx, s.obj.GetFinalizers())
 		if !apierrors.IsConflict(err) || attempt == patchAttempts {
 			return client.IgnoreNotFound(err)

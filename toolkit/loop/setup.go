@@ -125,7 +125,9 @@ func (e *engine[O]) own() handler.EventHandler {
 			key := client.ObjectKeyFromObject(ev.ObjectNew)
 			if asksForRun(ev.ObjectOld, ev.ObjectNew) {
 				q.Add(reconcile.Request{NamespacedName: key})
-				e.parking.interrupt(key)
+				if ev.ObjectOld.GetGeneration() != ev.ObjectNew.GetGeneration() || !e.c.Policy.TokensWait {
+					e.parking.interrupt(key)
+				}
 			}
 			if e.writes.caughtUp(key, ev.ObjectNew.GetResourceVersion()) {
 				q.Add(reconcile.Request{NamespacedName: key})

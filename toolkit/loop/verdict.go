@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/seed-79636ae9/flux/toolkit/event"
 )
 
@@ -42,6 +44,8 @@ type Verdict struct {
 	message   string
 	quiet     bool
 	announce  *event.Event
+	observed  bool
+	end       *metav1.Condition
 }
 
 // Fail says that the run failed and should be tried again.
@@ -95,6 +99,18 @@ func (v *Verdict) After(d time.Duration) *Verdict {
 	return v
 }
 
+// Observed says that the run did with this generation all it can: observedGeneration moves (helmrelease 9).
+func (v *Verdict) Observed() *Verdict {
+	v.observed = true
+	return v
+}
+
+// StalledAs gives Stalled a reason and a message other than those of Ready (helmrelease 50).
+func (v *Verdict) StalledAs(reason, message string) *Verdict {
+	v.end = &metav1.Condition{Reason: reason, Message: message}
+	return v
+}
+
 // Error returns the text that becomes the Ready message.
 func (v *Verdict) Error() string { return v.err.Error() }
 
@@ -127,7 +143,8 @@ func shuttingDown(ctx context.Context, err error) bool {
 	return err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), ErrInterrupted)
 }
 
-func isVerdict(err error) bool {
+// Judged reports whether an error is a verdict already, or wraps one.
+func Judged(err error) bool {
 	var v *Verdict
 	return errors.As(err, &v)
 }

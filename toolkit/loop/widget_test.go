@@ -38,6 +38,7 @@ type widgetStatus struct {
 	meta.ReconcileRequestStatus `json:",inline"`
 	ObservedGeneration          int64              `json:"observedGeneration,omitempty"`
 	LastHandledForceAt          string             `json:"lastHandledForceAt,omitempty"`
+	LastHandledResetAt          string             `json:"lastHandledResetAt,omitempty"`
 	Conditions                  []metav1.Condition `json:"conditions,omitempty"`
 	Inventory                   []string           `json:"inventory,omitempty"`
 }
@@ -50,6 +51,8 @@ func (w *widget) GetLastHandledReconcileRequest() string  { return w.Status.Last
 func (w *widget) SetLastHandledReconcileRequest(s string) { w.Status.LastHandledReconcileAt = s }
 func (w *widget) GetLastHandledForceRequest() string      { return w.Status.LastHandledForceAt }
 func (w *widget) SetLastHandledForceRequest(s string)     { w.Status.LastHandledForceAt = s }
+func (w *widget) GetLastHandledResetRequest() string      { return w.Status.LastHandledResetAt }
+func (w *widget) SetLastHandledResetRequest(s string)     { w.Status.LastHandledResetAt = s }
 func (w *widget) IsSuspended() bool                       { return w.Spec.Suspend }
 func (w *widget) GetInterval() time.Duration              { return 10 * time.Minute }
 func (w *widget) DeepCopyObject() runtime.Object {

@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/api/provider"
-	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/api/resource"
 	"sigs.k8s.io/kustomize/api/types"
 )
@@ -44,23 +43,11 @@ func (e decryptError) Unwrap() error { return e.error }
 // Errors are ErrPathNotFound, the cause of a cancelled context, a *PanicError, or say what is wrong with the input in
 // the words of Flux 2.9 (kustomization 28-39, 51-60).
 func Build(ctx context.Context, tree string, spec Spec, opts Options) (*Result, error) {
-	b := &build{
-		ctx: ctx, opts: opts, limits: opts.Limits.withDefaults(),
-		factory:  provider.NewDefaultDepProvider().GetResourceFactory(),
-		depth:    map[string]int{},
-		children: map[string][]string{},
-		visited:  map[string]bool{},
-		uses:     map[string]FileUse{},
-		schemas:  map[string]bool{},
-		names:    map[string]string{},
-		fetched:  map[string]string{},
-	}
-	var err error
-	if b.fs, err = newFileSystem(ctx, tree, b.limits); err != nil {
+	b, err := newBuild(ctx, tree, opts)
+	if err != nil {
 		return nil, err
 	}
 	defer b.close()
-	b.fs.transform = b.transform
 	var res *Result
 	err = contain(func() error {
 		m, err := b.resources(spec)
@@ -100,6 +87,26 @@ type build struct {
 	releases []func()
 }
 
+func newBuild(ctx context.Context, tree string, opts Options) (*build, error) {
+	b := &build{
+		ctx: ctx, opts: opts, limits: opts.Limits.withDefaults(),
+		factory:  provider.NewDefaultDepProvider().GetResourceFactory(),
+		depth:    map[string]int{},
+		children: map[string][]string{},
+		visited:  map[string]bool{},
+		uses:     map[string]FileUse{},
+		schemas:  map[string]bool{},
+		names:    map[string]string{},
+		fetched:  map[string]string{},
+	}
+	var err error
+	if b.fs, err = newFileSystem(ctx, tree, b.limits); err != nil {
+		return nil, err
+	}
+	b.fs.transform, b.fs.ignore = b.transform, opts.Ignore
+	return b, nil
+}
+
 func (b *build) close() {
 	b.fs.Close()
 	for _, release := range b.releases {
@@ -128,7 +135,7 @@ func (b *build) describe(err error) error {
 }
 
 // resources builds the kustomization of the spec.
-func (b *build) resources(spec Spec) (resmap.ResMap, error) {
+func (b *build) resources(spec Spec) ([]*resource.Resource, error) {
 	dir := clampPath(spec.Path)
 	if _, err := b.fs.stat(dir); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPathNotFound, err)
@@ -190,11 +197,11 @@ func (b *build) undecodable(listed []string) error {
 }
 
 // kustomize runs kustomize on a directory, when it is this build's turn.
-func (b *build) kustomize(dir string) (resmap.ResMap, error) {
+func (b *build) kustomize(dir string) ([]*resource.Resource, error) {
 	if b.hasTurn {
 		return b.run(dir)
 	}
-	var m resmap.ResMap
+	var m []*resource.Resource
 	var err error
 	turn := func() {
 		b.hasTurn = true
@@ -218,12 +225,18 @@ func (b *build) kustomize(dir string) (resmap.ResMap, error) {
 	return m, err
 }
 
-func (b *build) run(dir string) (m resmap.ResMap, err error) {
+func (b *build) run(dir string) (all []*resource.Resource, err error) {
 	err = contain(func() error {
-		m, err = newKustomizer().Run(b.fs, dir)
+		if all, err = b.inParts(dir, b.opts.partSize()); err == nil {
+			return nil
+		}
+		m, err := newKustomizer().Run(b.fs, dir)
+		if err == nil {
+			all = m.Resources()
+		}
 		return err
 	})
-	return m, err
+	return all, err
 }
 
 func newKustomizer() *krusty.Kustomizer {
@@ -235,8 +248,7 @@ func newKustomizer() *krusty.Kustomizer {
 }
 
 // finish decrypts, substitutes and serialises the built resources.
-func (b *build) finish(m resmap.ResMap) (*Result, error) {
-	resources := m.Resources()
+func (b *build) finish(resources []*resource.Resource) (*Result, error) {
 	if len(resources) > b.limits.Objects {
 		return nil, b.failed(fmt.Errorf("the build has %d objects, the limit is %d", len(resources), b.limits.Objects))
 	}

@@ -43,6 +43,8 @@ type fileSystem struct {
 
 	// transform may replace what is read from disk. An error is final.
 	transform func(name string, content []byte) ([]byte, error)
+	// ignore is Options.Ignore.
+	ignore func(name string, dir bool) bool
 	// failure ends the build: kustomize takes an unreadable file for a missing one in several places, so whoever
 	// called it must look here first.
 	failure error

@@ -73,6 +73,9 @@ func (f *fileSystem) list(dir string, listed []string) ([]string, error) {
 			return nil, fmt.Errorf("generate kustomization.yaml: more than %d files and directories; add a kustomization.yaml or a narrower path", f.limits.Files)
 		}
 		name := path.Join(dir, e.Name())
+		if f.ignore != nil && f.ignore(relative(Root, name), e.IsDir()) {
+			continue
+		}
 		ext := path.Ext(name)
 		switch {
 		case e.IsDir() && len(f.kustomizationFiles(name)) > 0:

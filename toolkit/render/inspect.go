@@ -1,6 +1,7 @@
 package render
 
 import (
+	"bytes"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -39,6 +40,9 @@ func (b *build) visit(dir string) error {
 // transform is what happens to a file between the disk and kustomize.
 func (b *build) transform(name string, content []byte) ([]byte, error) {
 	if use, ok := b.uses[name]; ok && b.opts.Decrypt != nil {
+		if err := b.limits.guard(content); err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
 		plain, err := b.opts.Decrypt.File(b.ctx, use, content)
 		if err != nil {
 			return nil, decryptError{err}
@@ -393,13 +397,17 @@ func (b *build) flatten(dir string) ([]map[string]any, error) {
 	}
 	b.fs.files[path.Join(wrapper, "kustomization.yaml")] = content
 	b.fs.virtual[wrapper] = true
-	m, err := b.kustomize(wrapper)
+	built, err := b.kustomize(wrapper)
 	if err != nil {
 		return nil, err
 	}
-	y, err := m.AsYaml()
-	if err != nil {
-		return nil, err
+	var docs [][]byte
+	for _, r := range built {
+		doc, err := r.AsYAML()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", resourceID(r), err)
+		}
+		docs = append(docs, doc)
 	}
-	return b.parse(y)
+	return b.parse(bytes.Join(docs, []byte(documentSeparator)))
 }

@@ -139,6 +139,12 @@ func TestRecordings(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			// Parts of one object each are as good as the whole.
+			options := r.options()
+			options.parts = 1
+			if parts, err := Build(t.Context(), writeTree(t, r.Files), r.Spec.spec(), options); err != nil || parts.Digest != res.Digest {
+				t.Errorf("built in parts: %+v, %v", parts, err)
+			}
 			if res.Digest != r.Digest {
 				var b strings.Builder
 				_ = res.WriteYAML(&b)

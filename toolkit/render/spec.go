@@ -48,6 +48,18 @@ type Options struct {
 	Decrypt Decrypter
 	// Variables are the post-build variables. Nil leaves the objects as they are.
 	Variables *Substitution
+	// Ignore leaves files and directories out of a generated kustomization file, by their path relative to the tree: for
+	// a tree that has not gone through a source, which would have left them out. Nil leaves out nothing.
+	Ignore func(name string, dir bool) bool
+
+	parts int // objects in a part; 0 is partObjects
+}
+
+func (o Options) partSize() int {
+	if o.parts == 0 {
+		return partObjects
+	}
+	return o.parts
 }
 
 // Limits bounds what one build may cost. Zero fields mean the default, so that no limit is off by accident.

@@ -1,6 +1,7 @@
 package secret
 
 import (
+	"encoding/base64"
 	"net/url"
 	"slices"
 	"strings"
@@ -8,8 +9,14 @@ import (
 
 const redacted = "***"
 
-// minRedacted keeps short values, which are words of messages more often than secrets, from turning a message into asterisks.
-const minRedacted = 6
+// MinRedacted keeps short values, which are words of messages more often than secrets, from turning a message into asterisks.
+const MinRedacted = 6
+
+// Login returns what must not be shown of a login: the password, and what the header Authorization makes of both, which
+// servers repeat when they tell what they refuse.
+func Login(user, password string) []string {
+	return []string{password, base64.StdEncoding.EncodeToString([]byte(user + ":" + password))}
+}
 
 // Redact returns text without the given values and without the credentials of
 // the URLs it contains. Values are replaced as they are and as URLs spell them.
@@ -18,7 +25,7 @@ func Redact(text string, values ...string) string {
 	values = slices.Clone(values)
 	slices.SortFunc(values, func(a, b string) int { return len(b) - len(a) })
 	for _, v := range values {
-		if len(v) < minRedacted {
+		if len(v) < MinRedacted {
 			continue
 		}
 		for _, form := range []string{v, url.QueryEscape(v), url.PathEscape(v)} {

@@ -224,6 +224,7 @@ func TestWrap(t *testing.T) {
 	}
 }
 
+// reliability 057: credentials in addresses and in their queries do not show.
 func TestRedact(t *testing.T) {
 	tests := []struct {
 		text   string
@@ -242,6 +243,7 @@ func TestRedact(t *testing.T) {
 		{"the server said hunter22!", []string{"hunter22"}, "the server said ***!"},
 		{"?q=a%2Fb%3Dcd", []string{"a/b=cd"}, "?q=***"},
 		{"abcdefgh abcdef ab", []string{"abcdef", "abcdefgh", "ab"}, "*** *** ab"},
+		{"refused: Basic dTpodW50ZXIyMg== hunter22", Login("u", "hunter22"), "refused: Basic *** ***"},
 		{"a value of no length", []string{""}, "a value of no length"},
 		{"no url :// here", nil, "no url :// here"},
 		{"", nil, ""},
@@ -256,7 +258,7 @@ func TestRedact(t *testing.T) {
 func FuzzRedact(f *testing.F) {
 	f.Add("user", "hunter22", "host/path")
 	f.Fuzz(func(t *testing.T, user, password, rest string) {
-		if len(password) < minRedacted || strings.Contains(redacted, password) {
+		if len(password) < MinRedacted || strings.Contains(redacted, password) {
 			return
 		}
 		text := "unable to clone 'https://" + user + ":" + password + "@" + rest + "': refused"

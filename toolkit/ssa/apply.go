@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -29,7 +30,9 @@ type Applier struct {
 	StageKinds []schema.GroupKind
 	// OwnNamespace is the namespace of the running process, which is never pruned. Optional.
 	OwnNamespace string
-	Clock        clock.Clock
+	// OwnGroups is the domain of the API groups of the running process, whose definitions are never pruned. Optional.
+	OwnGroups string
+	Clock     clock.Clock
 }
 
 // Request is one run of an owner.
@@ -48,18 +51,23 @@ type Request struct {
 	Persist func(ctx context.Context, ahead Inventory) error
 	// Thorough sets damping aside: a routine or requested run corrects what a run caused by a touch would leave for later.
 	Thorough bool
+	// Settled says that this very set was applied before, so that a difference is somebody else's doing though the Memory does
+	// not know it, as after a restart.
+	Settled bool
+	// ReportDrift tells drift in the Result and does not correct it.
+	ReportDrift bool
 	// Full dry-runs every object, whatever the Memory says.
 	Full bool
-	// Overlay may adjust an object that is about to be applied over a live one, and the two states that are compared for
-	// drift (spec.ignore, kustomization 75). Optional.
-	Overlay Overlay
+	// Ignore holds the fields that are not corrected. Optional.
+	Ignore *Ignore
+	// Irreplaceable tells the kinds whose objects are not recreated, whatever Force and marks say. Optional.
+	Irreplaceable func(schema.GroupKind) bool
+	// MigrateAPIVersion rewrites the version under which managed fields are recorded to the one that is applied, where they
+	// differ, before an object is tried (kustomization 74).
+	MigrateAPIVersion bool
 	// Park runs a wait without holding the caller's work slot. Nil: waits run in place.
 	Park func(ctx context.Context, wait func(context.Context) error) error
 }
-
-// Overlay is told of each object that exists and is to be compared. It returns the object to apply, and the live and dry-run
-// states as they should be compared; each may be what was passed.
-type Overlay func(desired, live, dryRun *unstructured.Unstructured) (apply, comparedLive, comparedDryRun *unstructured.Unstructured, err error)
 
 // Applied is one object of the set as the run left it.
 type Applied struct {
@@ -78,6 +86,8 @@ type Result struct {
 	Objects []Applied
 	// Inventory is the set's inventory, skipped objects included (kustomization 79). It is complete only without an error.
 	Inventory Inventory
+	// Drift is what others had changed: what was corrected or, with ReportDrift, is left so.
+	Drift []Drift
 	// Contested are objects that another writer keeps changing back; each fight is reported once.
 	Contested []ID
 }
@@ -186,6 +196,9 @@ func (r *run) stage(ctx context.Context, stage int, objects []*unstructured.Unst
 		if err := r.execute(ctx, p); err != nil {
 			return err
 		}
+		if p.drift != nil {
+			r.result.Drift = append(r.result.Drift, *p.drift)
+		}
 		r.result.Objects = append(r.result.Objects, p.applied)
 		r.result.Inventory = append(r.result.Inventory, Entry{ID: p.id.String(), Version: p.ref.Version})
 	}
@@ -218,6 +231,25 @@ func (r *run) writeAhead(ctx context.Context, plans []*plan) error {
 	}
 	r.ahead, r.ids = ahead, ahead.IDs()
 	return nil
+}
+
+// Preview is the inventory that an apply of the objects will leave, without asking the API server for any of them. An object of a
+// kind that is not served yet is named as its manifest does.
+func (a *Applier) Preview(ctx context.Context, objects []*unstructured.Unstructured) (Inventory, error) {
+	out := make(Inventory, 0, len(objects))
+	for _, o := range objects {
+		e, id := EntryOf(o), IDOf(o)
+		res, err := a.Client.Mapper.Resource(ctx, o.GroupVersionKind())
+		if err != nil && !apimeta.IsNoMatchError(err) {
+			return nil, failed(id, nil, "lookup failed", err)
+		}
+		if err == nil && !res.Namespaced {
+			id.Namespace = ""
+			e.ID = id.String()
+		}
+		out = append(out, e)
+	}
+	return out, nil
 }
 
 func (a *Applier) concurrency() int {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/seed-79636ae9/flux/toolkit/kube"
 	"github.com/seed-79636ae9/flux/toolkit/ssa"
@@ -330,40 +329,6 @@ func TestWriteAhead(t *testing.T) {
 			t.Errorf("changes: %s", got)
 		}
 	})
-}
-
-// kustomization 75: the seam of spec.ignore. Drift in an ignored path alone causes no write; a write for another reason takes
-// the overlaid object.
-func TestOverlay(t *testing.T) {
-	t.Parallel()
-	l := newLab(t)
-	const text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {replicas: \"1\", key: one}\n"
-	ignore := func(r *ssa.Request) {
-		r.Overlay = func(desired, live, dryRun *unstructured.Unstructured) (*unstructured.Unstructured, *unstructured.Unstructured, *unstructured.Unstructured, error) {
-			desired, live, dryRun = desired.DeepCopy(), live.DeepCopy(), dryRun.DeepCopy()
-			v, _, _ := unstructured.NestedString(live.Object, "data", "replicas")
-			for _, o := range []*unstructured.Unstructured{live, dryRun} {
-				unstructured.RemoveNestedField(o.Object, "data", "replicas")
-			}
-			return desired, live, dryRun, unstructured.SetNestedField(desired.Object, v, "data", "replicas")
-		}
-	}
-	res := l.mustApply(text, ignore)
-	l.synced(res)
-	l.patch("ConfigMap", "a", "scaler", `{"data":{"replicas":"5"}}`)
-	l.wasTouched()
-	if got := l.mustApply(text, ignore).Changes().Only(ssa.Configured); len(got) != 0 {
-		t.Errorf("changes: %v", got)
-	}
-	l.log.take()
-	l.mustApply(text, ignore)
-	if got := l.log.take(); len(got) > 0 {
-		t.Errorf("the next run made requests: %v", got)
-	}
-	l.mustApply(strings.Replace(text, "key: one", "key: two", 1), ignore)
-	if a := l.get("ConfigMap", "a"); field(a, "data", "replicas") != "5" || field(a, "data", "key") != "two" {
-		t.Errorf("data: %v", a.Object["data"])
-	}
 }
 
 // architecture 5b.4: a full run dry-runs what the memory would pass over; a run without memory or watch knows nothing.

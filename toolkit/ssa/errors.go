@@ -63,6 +63,12 @@ func (p *plan) dryRunFailed(err error) *ObjectError {
 
 func (p *plan) failed(what string, err error) *ObjectError { return failed(p.id, p.desired, what, err) }
 
+// NewObjectError says what did not work with an object and, if the API server gave one, the reason, in words that may go to
+// status and events.
+func NewObjectError(o *unstructured.Unstructured, what string, err error) *ObjectError {
+	return failed(IDOf(o), o, what, err)
+}
+
 // failed says what did not work and, if the API server gave one, the reason. The text goes to status and events, so what the
 // API server quotes of a Secret is cut out of it.
 func failed(id ID, o *unstructured.Unstructured, what string, err error) *ObjectError {

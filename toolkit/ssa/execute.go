@@ -125,6 +125,39 @@ func (r *run) adopt(ctx context.Context, p *plan) error {
 	}
 }
 
+// migrate rewrites the version of managed fields that were recorded under another one: an apply fails when that version is no longer
+// served. The patch holds for the version that was looked at; who loses the race is tried in the next run.
+func (r *run) migrate(ctx context.Context, p *plan) error {
+	live, err := r.Client.GetMetadata(ctx, p.ref)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	want := p.ref.GroupVersion().String()
+	entries := slices.Clone(live.ManagedFields)
+	stale := false
+	for i := range entries {
+		stale = stale || entries[i].APIVersion != want
+		entries[i].APIVersion = want
+	}
+	if !stale || r.Lens.Marks(live.Labels, live.Annotations).Has(kube.NoApply) {
+		return nil
+	}
+	patch, err := json.Marshal([]patchOp{
+		{Op: "replace", Path: "/metadata/resourceVersion", Value: live.ResourceVersion},
+		{Op: "replace", Path: "/metadata/managedFields", Value: entries},
+	})
+	if err != nil {
+		return err
+	}
+	if _, err = r.Client.JSONPatch(ctx, p.ref, patch, r.Lens.Manager); apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
 type patchOp struct {
 	Op    string `json:"op"`
 	Path  string `json:"path"`
@@ -135,7 +168,9 @@ type patchOp struct {
 // there is nothing to do. It holds for the given resource version only.
 func adoption(own kube.Ownership, live *metav1.PartialObjectMetadata, apiVersion string) ([]byte, error) {
 	var ops []patchOp
-	kept, merged, err := merge(own, live.ManagedFields, apiVersion)
+	kept, merged, err := TakeOver(own.Manager, live.ManagedFields, apiVersion, func(e metav1.ManagedFieldsEntry) bool {
+		return own.TakesOver(e.Manager, e.Operation, e.Subresource)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -152,17 +187,18 @@ func adoption(own kube.Ownership, live *metav1.PartialObjectMetadata, apiVersion
 	return json.Marshal(ops)
 }
 
-// merge joins the entries to be taken over with our own apply entry. It reports false if there are none.
-func merge(own kube.Ownership, entries []metav1.ManagedFieldsEntry, apiVersion string) ([]metav1.ManagedFieldsEntry, bool, error) {
+// TakeOver joins the entries of an object's managed fields that are to be taken over with the apply entry of a manager. It reports
+// false if there are none.
+func TakeOver(manager string, entries []metav1.ManagedFieldsEntry, apiVersion string, takes func(metav1.ManagedFieldsEntry) bool) ([]metav1.ManagedFieldsEntry, bool, error) {
 	ours := metav1.ManagedFieldsEntry{
-		Manager: own.Manager, Operation: metav1.ManagedFieldsOperationApply, APIVersion: apiVersion, FieldsType: "FieldsV1",
+		Manager: manager, Operation: metav1.ManagedFieldsOperationApply, APIVersion: apiVersion, FieldsType: "FieldsV1",
 	}
 	fields := &fieldpath.Set{}
 	var kept []metav1.ManagedFieldsEntry
 	var merged bool
 	for _, e := range entries {
-		mine := e.Manager == own.Manager && e.Operation == metav1.ManagedFieldsOperationApply && e.Subresource == ""
-		over := own.TakesOver(e.Manager, e.Operation, e.Subresource)
+		mine := e.Manager == manager && e.Operation == metav1.ManagedFieldsOperationApply && e.Subresource == ""
+		over := takes(e)
 		if !mine && !over {
 			kept = append(kept, e)
 			continue
@@ -188,7 +224,7 @@ func merge(own kube.Ownership, entries []metav1.ManagedFieldsEntry, apiVersion s
 	}
 	raw, err := fields.ToJSON()
 	if err != nil {
-		return nil, false, fmt.Errorf("failed to encode the fields of manager %q: %w", own.Manager, err)
+		return nil, false, fmt.Errorf("failed to encode the fields of manager %q: %w", manager, err)
 	}
 	ours.FieldsV1 = &metav1.FieldsV1{Raw: raw}
 	return append(kept, ours), true, nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/seed-79636ae9/flux/toolkit/ssa"
 )
@@ -235,6 +236,18 @@ func TestImmutable(t *testing.T) {
 		text := strings.Replace(deployment("other", "example.com/web:1"), "{name: web}", "{name: web, annotations: {kustomize.toolkit.fluxcd.io/force: enabled}}", 1)
 		if got := l.mustApply(text).Changes().Only(ssa.Created); len(got) != 1 {
 			t.Errorf("changes: %v", got)
+		}
+	})
+	t.Run("a protected kind is never recreated", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t)
+		l.mustApply(deployment("web", "example.com/web:1"))
+		uid := l.get("Deployment", "web").GetUID()
+		_, err := l.apply(deployment("other", "example.com/web:1"), force, func(r *ssa.Request) {
+			r.Irreplaceable = func(gk schema.GroupKind) bool { return gk.Kind == "Deployment" }
+		})
+		if err == nil || !strings.Contains(err.Error(), "its kind is protected") || l.get("Deployment", "web").GetUID() != uid {
+			t.Errorf("error: %v", err)
 		}
 	})
 	t.Run("a replacement that would be refused leaves the object alone", func(t *testing.T) {

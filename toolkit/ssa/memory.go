@@ -57,6 +57,7 @@ type memo struct {
 	desired uint64 // digest of the desired state
 	content uint64 // digest of the stored state after our write; 0 if unknown
 	skipped bool   // left alone because of marks on the live object
+	differs bool   // and is left so: any change of it may be the end of that
 
 	uid        types.UID
 	rv         string
@@ -204,6 +205,10 @@ func (o *memo) matches(s kube.State) bool {
 		return false
 	case o.skipped:
 		return s.Meta == o.meta
+	case o.differs && o.generation == 0:
+		return s.ResourceVersion == o.rv
+	case o.differs:
+		return s.Generation == o.generation && s.Meta == o.meta
 	case o.ours || s.Ours:
 		return o.ours == s.Ours && s.Fields == o.fields
 	case o.generation > 0:
@@ -243,6 +248,7 @@ type learned struct {
 	desired, content uint64
 	state            kube.State
 	skipped          bool
+	differs          bool
 	// corrected: the desired state had not changed, so this write undid somebody else's.
 	corrected bool
 }
@@ -258,7 +264,7 @@ func (m *Memory) commit(owner kube.Owner, id ID, l learned) (contested bool) {
 	}
 	overtook := o.overtook
 	o.known, o.writing, o.overtook = true, false, nil
-	o.desired, o.content, o.skipped = l.desired, l.content, l.skipped
+	o.desired, o.content, o.skipped, o.differs = l.desired, l.content, l.skipped, l.differs
 	s := l.state
 	o.uid, o.rv, o.generation, o.ours, o.fields, o.meta, o.owner = s.UID, s.ResourceVersion, s.Generation, s.Ours, s.Fields, s.Meta, s.Owner
 	if l.corrected {

@@ -222,3 +222,26 @@ func TestClaimFull(t *testing.T) {
 		}
 	}
 }
+
+// Settled looks at all objects, and at the time of the next complete dry-run.
+func TestSettled(t *testing.T) {
+	managed := kube.NewManaged(kube.ManagedOptions{})
+	r := newRemembered()
+	r.Memory.o.Managed = managed
+	if r.Settled(r.owner, []ID{r.id}) {
+		t.Error("an object that no watch shows is settled")
+	}
+	if r.Settled(r.owner, []ID{{Namespace: "ns", Name: "other", Kind: "ConfigMap"}}) {
+		t.Error("an object that was never applied is settled")
+	}
+	if r.Settled(kube.Owner{Name: "nobody"}, nil) {
+		t.Error("an owner that never applied anything is settled")
+	}
+	if !r.Settled(r.owner, nil) {
+		t.Error("an owner without objects is not settled")
+	}
+	r.clock.Step(2 * DefaultFullEvery)
+	if r.Settled(r.owner, nil) {
+		t.Error("an owner is settled though a complete dry-run is due")
+	}
+}

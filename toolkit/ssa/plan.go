@@ -26,12 +26,14 @@ type plan struct {
 	desired  *unstructured.Unstructured
 	digest   uint64
 	marks    kube.Marks
+	ignored  [][]string                    // paths of fields that are not corrected
 	live     *metav1.PartialObjectMetadata // of an object that exists, if it matters
 	content  uint64                        // digest of what the write will store, if known
 	adopt    bool                          // fields and marks of earlier tools are to be taken over first
 	recreate bool
 	corrects bool // a write undoes somebody else's doing
 	verdict  kube.Verdict
+	drift    *Drift // what somebody else did; nil: nothing
 	applied  Applied
 }
 
@@ -91,7 +93,8 @@ func (r *run) decide(ctx context.Context, o *unstructured.Unstructured) (*plan, 
 		p.applied.Action = Skipped
 		return p, nil
 	}
-	p.digest = r.Lens.Digest(o.Object)
+	p.ignored = r.req.Ignore.paths(o)
+	p.digest = identity(r.Lens, o, p.ignored)
 	var known recall
 	if r.Memory != nil {
 		known = r.Memory.recall(r.req.Owner, p.id, p.digest)
@@ -115,6 +118,18 @@ func (r *run) decide(ctx context.Context, o *unstructured.Unstructured) (*plan, 
 		}
 	}
 	return p, r.dryRun(ctx, p, known)
+}
+
+// identity digests what is desired, and what of it is not insisted on: an object is applied anew when either changes.
+func identity(lens *kube.Lens, desired *unstructured.Unstructured, ignored [][]string) uint64 {
+	if len(ignored) == 0 {
+		return lens.Digest(desired.Object)
+	}
+	paths := make([]any, len(ignored))
+	for i, path := range ignored {
+		paths[i] = strings.Join(path, "/")
+	}
+	return lens.Digest(map[string]any{"object": desired.Object, "ignored": paths})
 }
 
 // fromMemory settles an object without a call if nothing about it can have changed.
@@ -158,6 +173,11 @@ func (a *Applier) pause(ctx context.Context, d time.Duration) error {
 
 // dryRun asks the API server what an apply would do and compares it with what is there.
 func (r *run) dryRun(ctx context.Context, p *plan, known recall) error {
+	if r.req.MigrateAPIVersion {
+		if err := r.migrate(ctx, p); err != nil {
+			return p.failed("failed to migrate the API version of its managed fields", err)
+		}
+	}
 	dry, err := r.Client.DryRunApply(ctx, p.ref, p.desired, r.Lens.Manager)
 	if err != nil {
 		return r.refused(ctx, p, err)
@@ -165,16 +185,16 @@ func (r *run) dryRun(ctx context.Context, p *plan, known recall) error {
 	p.verdict = kube.Assess(dry)
 	if dry.GetResourceVersion() == "" {
 		p.applied.Action = Created
-		return nil
+		return r.drift(ctx, p, nil, nil)
 	}
 	merged := r.Lens.Marks(dry.GetLabels(), dry.GetAnnotations())
 	var live *unstructured.Unstructured
 	exact := known.exact
-	if exact == 0 || merged.Has(kube.NoApply) || r.req.Overlay != nil {
+	if exact == 0 || merged.Has(kube.NoApply) || len(p.ignored) > 0 {
 		live, err = r.Client.Get(ctx, p.ref)
 		if apierrors.IsNotFound(err) {
 			p.applied.Action = Created
-			return nil
+			return r.drift(ctx, p, nil, nil)
 		}
 		if err != nil {
 			return p.failed("lookup failed", err)
@@ -184,11 +204,10 @@ func (r *run) dryRun(ctx context.Context, p *plan, known recall) error {
 			return nil
 		}
 	}
-	compared := dry
+	compared, comparedLive := dry, live
 	if live != nil {
-		comparedLive := live
-		if r.req.Overlay != nil {
-			if p.desired, comparedLive, compared, err = r.req.Overlay(p.desired, live, dry); err != nil {
+		if len(p.ignored) > 0 {
+			if p.desired, comparedLive, compared, err = disregard(r.Lens.Ownership, p.ignored, p.desired, live, dry); err != nil {
 				return p.failed("drift detection failed", err)
 			}
 		}
@@ -198,9 +217,14 @@ func (r *run) dryRun(ctx context.Context, p *plan, known recall) error {
 	p.applied.UID = dry.GetUID()
 	p.content = content(r.Lens, compared)
 	p.adopt = !merged.Has(kube.KeepForeign) && !p.marks.Has(kube.KeepForeign) && r.foreign(p.live)
-	if p.content != exact || p.adopt {
+	drifted := p.content != exact
+	if len(p.ignored) > 0 {
+		// What was compared is not the whole.
+		p.content = 0
+	}
+	if drifted || p.adopt {
 		p.applied.Action = Configured
-		return nil
+		return r.drift(ctx, p, comparedLive, compared)
 	}
 	p.applied.Action = Unchanged
 	r.remember(p, live)
@@ -262,12 +286,15 @@ func (r *run) refused(ctx context.Context, p *plan, refusal error) error {
 	if !r.req.Force && !p.marks.Has(kube.Recreate) || !isImmutable(refusal) {
 		return p.dryRunFailed(refusal)
 	}
+	if r.req.Irreplaceable != nil && r.req.Irreplaceable(p.id.GroupKind()) {
+		return p.failed("dry-run failed", fmt.Errorf("%w; it is not recreated, since its kind is protected: delete it by hand, or do not protect it", refusal))
+	}
 	if err := r.replaceable(ctx, p); err != nil {
 		return p.failed("dry-run failed", fmt.Errorf("%w; it is not recreated, since the replacement is refused too: %v", refusal, err))
 	}
 	p.recreate, p.live = true, live
 	p.applied.Action = Created
-	return nil
+	return r.drift(ctx, p, nil, nil)
 }
 
 // replaceable asks whether an object could be created in place of the live one. AlreadyExists comes after validation and

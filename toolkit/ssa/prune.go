@@ -2,6 +2,7 @@ package ssa
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -28,6 +29,13 @@ type PruneRequest struct {
 	// Keep are the UIDs of objects that this run applied: an object may be in Stale under one API group and in the set under
 	// another (reliability 143).
 	Keep map[types.UID]struct{}
+	// Shared names another owner whose inventory holds an object too: then it is not deleted (reliability 139). Optional.
+	Shared func(ctx context.Context, id ID) (other kube.Owner, shared bool, err error)
+	// HandOver gives shared objects to the other owner at once, by its labels, for an owner that will not come back to see
+	// whether the other has taken them.
+	HandOver bool
+	// Preview looks and decides, and deletes nothing.
+	Preview bool
 }
 
 // Pruned is what a prune did, also when some of it failed.
@@ -38,6 +46,9 @@ type Pruned struct {
 	Deleted []Deletion
 	// Remaining are the entries whose deletion is not confirmed; they belong back into the inventory (kustomization 82).
 	Remaining Inventory
+	// Yielding are the other owners of shared objects that still carry this owner's labels. Their entries are among Remaining,
+	// so that one of the two deletes them if both drop them at once.
+	Yielding []kube.Owner
 }
 
 // Deletion is one object that is going.
@@ -52,12 +63,8 @@ type Deletion struct {
 // one that was looked at (reliability, design rule 2; kustomization 81, 82). The result is never nil; an error of type Errors
 // lists the objects that could not be deleted.
 func (a *Applier) Prune(ctx context.Context, req PruneRequest) (*Pruned, error) {
-	type item struct {
-		entry Entry
-		id    ID
-	}
 	out := &Pruned{}
-	var items []item
+	var items []staleItem
 	var refused Errors
 	for _, e := range req.Stale {
 		id, err := ParseID(e.ID)
@@ -66,14 +73,9 @@ func (a *Applier) Prune(ctx context.Context, req PruneRequest) (*Pruned, error) 
 			out.Remaining = append(out.Remaining, e)
 			continue
 		}
-		items = append(items, item{e, id})
+		items = append(items, staleItem{e, id})
 	}
-	slices.SortStableFunc(items, func(x, y item) int {
-		if c := stageOf(y.id.GroupKind(), a.StageKinds) - stageOf(x.id.GroupKind(), a.StageKinds); c != 0 {
-			return c
-		}
-		return compare(y.id, x.id)
-	})
+	a.reverse(items)
 	for i, it := range items {
 		if ctx.Err() != nil {
 			for _, rest := range items[i:] {
@@ -82,6 +84,12 @@ func (a *Applier) Prune(ctx context.Context, req PruneRequest) (*Pruned, error) 
 			return out, context.Cause(ctx)
 		}
 		change, gone, err := a.prune(ctx, req, it.id, it.entry.Version)
+		var yield *yielding
+		if errors.As(err, &yield) {
+			out.Remaining = append(out.Remaining, it.entry)
+			out.Yielding = append(out.Yielding, yield.to)
+			continue
+		}
 		if err != nil {
 			refused = append(refused, failed(it.id, nil, "delete failed", err))
 			out.Remaining = append(out.Remaining, it.entry)
@@ -97,6 +105,26 @@ func (a *Applier) Prune(ctx context.Context, req PruneRequest) (*Pruned, error) 
 	}
 	return out, nil
 }
+
+type staleItem struct {
+	entry Entry
+	id    ID
+}
+
+// reverse puts items into the order of deletion, which is that of application from its end (kustomization 81).
+func (a *Applier) reverse(items []staleItem) {
+	slices.SortStableFunc(items, func(x, y staleItem) int {
+		if c := stageOf(y.id.GroupKind(), a.StageKinds) - stageOf(x.id.GroupKind(), a.StageKinds); c != 0 {
+			return c
+		}
+		return compare(y.id, x.id)
+	})
+}
+
+// yielding says that an object is left to another owner.
+type yielding struct{ to kube.Owner }
+
+func (y *yielding) Error() string { return "it belongs to " + y.to.String() + " too" }
 
 // prune deals with one entry. The Deletion is nil if nothing had to be deleted.
 func (a *Applier) prune(ctx context.Context, req PruneRequest, id ID, version string) (Change, *Deletion, error) {
@@ -132,11 +160,19 @@ func (a *Applier) prune(ctx context.Context, req PruneRequest, id ID, version st
 	return Change{id, action}, gone, err
 }
 
-// isGround reports whether an id is a namespace that must outlive what is in it: the process's own, and the owner's, which would
-// take the owner along. An owner comes to hold its own namespace by a targetNamespace, which renames Namespace objects
-// (reliability 141).
+// isGround reports whether an id is something that must outlive what stands on it: the namespace of the process, that of the
+// owner, which would take the owner along, and the definitions of the process's own kinds, which would take along every object
+// of them. An owner comes to hold its own namespace by a targetNamespace, which renames Namespace objects (reliability 141).
 func (a *Applier) isGround(owner kube.Owner, id ID) bool {
-	return id.Kind == "Namespace" && id.Group == "" && id.Name != "" && (id.Name == a.OwnNamespace || id.Name == owner.Namespace)
+	switch {
+	case id.Name == "":
+		return false
+	case id.Kind == "Namespace" && id.Group == "":
+		return id.Name == a.OwnNamespace || id.Name == owner.Namespace
+	case id.Kind == "CustomResourceDefinition" && id.Group == "apiextensions.k8s.io":
+		return a.OwnGroups != "" && strings.HasSuffix(id.Name, "."+a.OwnGroups)
+	}
+	return false
 }
 
 // remove deletes one object if it is the owner's to delete.
@@ -165,12 +201,29 @@ func (a *Applier) remove(ctx context.Context, req PruneRequest, ref kube.Ref, id
 		if err != nil {
 			return "", nil, err
 		}
-		a.forget(req.Owner, id)
+		if !req.Preview {
+			a.forget(req.Owner, id)
+		}
 		if _, applied := req.Keep[live.UID]; applied || !a.mayDelete(req.Owner, live) {
 			return Skipped, nil, nil
 		}
 		gone := &Deletion{Ref: ref, ID: id, UID: live.UID}
 		if live.DeletionTimestamp != nil {
+			if req.Preview {
+				return Deleted, nil, nil
+			}
+			return Deleted, gone, nil
+		}
+		if other, shared, err := req.shared(ctx, id); err != nil {
+			return "", nil, err
+		} else if shared {
+			err := a.yield(ctx, req, ref, live, other)
+			if apierrors.IsConflict(err) && try < pruneTries {
+				continue
+			}
+			return Skipped, nil, err
+		}
+		if req.Preview {
 			return Deleted, gone, nil
 		}
 		err = a.Client.Delete(ctx, ref, live.UID, live.ResourceVersion, metav1.DeletePropagationBackground)
@@ -185,6 +238,32 @@ func (a *Applier) remove(ctx context.Context, req PruneRequest, ref kube.Ref, id
 			return "", nil, err
 		}
 	}
+}
+
+func (req *PruneRequest) shared(ctx context.Context, id ID) (kube.Owner, bool, error) {
+	if req.Shared == nil {
+		return kube.Owner{}, false, nil
+	}
+	return req.Shared(ctx, id)
+}
+
+// yield leaves an object to another owner. One that is handed over carries the other's labels from now on, so that it is the other
+// who deletes it some day; else the entry stays until the other has applied the object.
+func (a *Applier) yield(ctx context.Context, req PruneRequest, ref kube.Ref, live *metav1.PartialObjectMetadata, other kube.Owner) error {
+	if !req.HandOver || req.Preview {
+		return &yielding{other}
+	}
+	pointer := strings.NewReplacer("~", "~0", "/", "~1")
+	patch, err := json.Marshal([]patchOp{
+		{Op: "replace", Path: "/metadata/resourceVersion", Value: live.ResourceVersion},
+		{Op: "replace", Path: "/metadata/labels/" + pointer.Replace(a.Lens.NameLabel()), Value: other.Name},
+		{Op: "replace", Path: "/metadata/labels/" + pointer.Replace(a.Lens.NamespaceLabel()), Value: other.Namespace},
+	})
+	if err != nil {
+		return err
+	}
+	_, err = a.Client.JSONPatch(ctx, ref, patch, a.Lens.Manager)
+	return err
 }
 
 // plain404 reports whether a 404 came without the name of an object: the path, not the object, was not found.

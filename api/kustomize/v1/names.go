@@ -26,10 +26,29 @@ const (
 	ChecksumAnnotation string = GroupName + "/checksum"
 )
 
+// Annotations by which a Kustomization is kept from accidents. They are not part of Flux 2.9.
+const (
+	// PruneLimitAnnotation holds how much one revision may delete without approval: a number of objects, a percentage of the
+	// inventory, both, or "none". It wins over --prune-limit.
+	PruneLimitAnnotation string = GroupName + "/prune-limit"
+	// PruneProtectAnnotation lists kinds of which nothing is deleted without approval, or is "none". It wins over
+	// --prune-protect.
+	PruneProtectAnnotation string = GroupName + "/prune-protect"
+	// ApproveAnnotation approves the deletions of a held revision: "<revision>/<digest of what was built>".
+	ApproveAnnotation string = GroupName + "/approve"
+	// DriftAnnotation with ReportValue keeps drift from being corrected; it is told instead.
+	DriftAnnotation string = GroupName + "/drift"
+)
+
+// HeldReason of Ready: the revision waits for approval.
+const HeldReason string = "Held"
+
 // Values of the annotations above.
 const (
 	DisabledValue string = "disabled"
 	EnabledValue  string = "enabled"
+	ReportValue   string = "report"
+	NoneValue     string = "none"
 
 	// SSAOverride owns all fields of the manifest and drops what others left behind. It is the default.
 	SSAOverride string = "Override"

@@ -16,3 +16,15 @@ func (o *HelmChart) SetArtifact(a *meta.Artifact) { o.Status.Artifact = a }
 
 // SetArtifact replaces status.artifact; nil removes it.
 func (o *Bucket) SetArtifact(a *meta.Artifact) { o.Status.Artifact = a }
+
+// SetURL replaces status.url, the address of the latest artifact under a name that does not change.
+func (o *OCIRepository) SetURL(url string) { o.Status.URL = url }
+
+// SetURL replaces status.url, the address of the latest artifact under a name that does not change.
+func (o *HelmRepository) SetURL(url string) { o.Status.URL = url }
+
+// SetURL replaces status.url, the address of the latest artifact under a name that does not change.
+func (o *HelmChart) SetURL(url string) { o.Status.URL = url }
+
+// SetURL replaces status.url, the address of the latest artifact under a name that does not change.
+func (o *Bucket) SetURL(url string) { o.Status.URL = url }

@@ -201,6 +201,12 @@ func (o *HelmChart) IsSuspended() bool { return o.Spec.Suspend }
 // GetInterval returns spec.interval.
 func (o *HelmChart) GetInterval() time.Duration { return o.Spec.Interval.Value() }
 
+// chartTimeout bounds a step of a run. A HelmChart has no timeout of its own: that of its HelmRepository bounds each request.
+const chartTimeout = 10 * time.Minute
+
+// GetTimeout returns how long a step of a run may take.
+func (o *HelmChart) GetTimeout() time.Duration { return chartTimeout }
+
 // GetArtifact returns status.artifact.
 func (o *HelmChart) GetArtifact() *meta.Artifact { return o.Status.Artifact }
 

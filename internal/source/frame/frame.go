@@ -1,5 +1,5 @@
-// Package frame is what all source kinds share: storage checks, no-op detection, the archive and its retention,
-// conditions, events and deletion. A kind adds how to look upstream and how to fetch.
+// Package frame is what all source kinds share: storage checks, no-op detection, when a signature is checked anew, the
+// archive and its retention, conditions, events and deletion. A kind adds how to look upstream and how to fetch.
 package frame
 
 import (
@@ -9,9 +9,11 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/seed-79636ae9/flux/api/meta"
 	sourcev1 "github.com/seed-79636ae9/flux/api/source/v1"
@@ -19,70 +21,33 @@ import (
 	"github.com/seed-79636ae9/flux/toolkit/event"
 	"github.com/seed-79636ae9/flux/toolkit/loop"
 	"github.com/seed-79636ae9/flux/toolkit/status"
+	"github.com/seed-79636ae9/flux/toolkit/throttle"
 )
 
 // collectBudget bounds the garbage collection of old artifacts at the start of a run (gitrepository 6).
 const collectBudget = 5 * time.Second
 
-// Object is a source: what the loop needs, and an artifact.
-type Object interface {
-	loop.Object
-	meta.ArtifactHolder
-	meta.Timeoutable
-	SetArtifact(*meta.Artifact)
-}
-
-// Kind is what a source kind adds to the frame.
-type Kind[O Object] interface {
-	// Connect checks the spec and reads the credentials. Its errors are verdicts.
-	Connect(ctx context.Context, obj O) (Upstream, error)
-	// Settled reports whether the parts of the spec that shape the content are those the stored artifact was
-	// made with (gitrepository 39).
-	Settled(obj O) bool
-	// Settle records them in the status.
-	Settle(obj O)
-}
-
-// Upstream is a connection of one run. Its errors are verdicts.
-type Upstream interface {
-	// Observe returns the revision upstream now, at the cost of one small request, and "" when it takes a fetch to tell.
-	Observe(ctx context.Context) (string, error)
-	// Fetch downloads the content; dir is a directory of the run for what does not fit in memory.
-	Fetch(ctx context.Context, dir string) (*Content, error)
-	// Close ends the connection.
-	Close()
-}
-
-// Content is what was fetched.
-type Content struct {
-	// Revision of the artifact.
-	Revision string
-	// File is the last element of the artifact's path.
-	File string
-	// Title names the content in events, e.g. "commit 'Fix the port'".
-	Title string
-	// Metadata of the artifact; may be nil.
-	Metadata map[string]string
-	// Write produces the artifact's bytes.
-	Write func(ctx context.Context, w io.Writer) error
-	// Close releases what Write reads.
-	Close func() error
-}
-
 // Reconciler reconciles a source kind.
 type Reconciler[O Object] struct {
 	// Kind is the API kind, e.g. GitRepository.
 	Kind string
-	// Titled is what the kind's events call a content without a title: "commit" in "stored artifact for commit 'x'".
-	Titled string
-	// NoChange is the event of a requested run that found nothing new without a fetch.
-	NoChange func(revision string) event.Event
+	// Alias is the fixed name of the latest artifact that status.url tells, e.g. latest.tar.gz; empty: none.
+	Alias string
+	// Words of the kind.
+	Words Words[O]
 	// Source is the kind's part.
 	Source Kind[O]
 	// Store keeps the artifacts.
 	Store *artifact.Store
+	// Hosts keeps hanging servers apart; the kinds of a process share one. Nil: runs wait for them with their work slots.
+	Hosts *Hosts
 	// TempDir is where runs make their directories; empty: the system's.
 	TempDir string
+
+	mu sync.Mutex // guards trusted
+	// trusted is whose signature the artifact of an object was last accepted by. It is not kept over a restart: a check
+	// too many costs little, one too few everything.
+	trusted map[identity]string
 }
 
 // Conditions returns the conditions that all source kinds have, with those of the kind.
@@ -106,18 +71,48 @@ func (r *Reconciler[O]) Reconcile(ctx context.Context, obj O, run *loop.Run) err
 	if err := r.checkStorage(ctx, obj, run); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(r.TempDir, fmt.Sprintf("%s-%s-%s-*", strings.ToLower(r.Kind), obj.GetNamespace(), obj.GetName()))
+	dir := &workDir{parent: r.TempDir, pattern: fmt.Sprintf("%s-%s-%s-*", strings.ToLower(r.Kind), obj.GetNamespace(), obj.GetName())}
+	defer dir.remove()
+
+	upstream, err := r.connect(ctx, obj, run)
 	if err != nil {
+		return patient(err)
+	}
+	defer upstream.Close()
+	content, err := r.fetch(ctx, obj, run, upstream, dir)
+	if err != nil {
+		return patient(err)
+	}
+	if content == nil {
+		return nil
+	}
+	defer content.close()
+	return r.store(ctx, obj, run, upstream, content)
+}
+
+// workDir is the directory of a run. A run that fetches nothing, which is nearly every one, has none.
+type workDir struct{ parent, pattern, path string }
+
+func (d *workDir) make() (err error) {
+	if d.path, err = os.MkdirTemp(d.parent, d.pattern); err != nil {
 		return storageFailed(sourcev1.DirectoryCreationFailedReason, fmt.Errorf("failed to create temporary working directory: %w", err))
 	}
-	defer os.RemoveAll(dir)
+	return nil
+}
 
-	content, err := r.fetch(ctx, obj, run, dir)
-	if err != nil || content == nil {
-		return err
+func (d *workDir) remove() {
+	if d.path != "" {
+		os.RemoveAll(d.path)
 	}
-	defer content.Close()
-	return r.store(ctx, obj, run, content)
+}
+
+// patient leaves a server alone for as long as it has asked for.
+func patient(err error) error {
+	var v *loop.Verdict
+	if d := throttle.Delay(err); d > 0 && errors.As(err, &v) {
+		return v.After(d)
+	}
+	return err
 }
 
 // progress says what a run starts with, as far as nothing better is known (_common 23).
@@ -127,6 +122,93 @@ func progress(obj loop.Object, run *loop.Run) {
 		return
 	}
 	run.Progress("reconciliation in progress")
+}
+
+// timeout is how long one step may take: looking, checking a signature, fetching.
+func (r *Reconciler[O]) timeout(obj O) time.Duration {
+	return min(obj.GetTimeout(), r.Hosts.maxFetchTime())
+}
+
+func (r *Reconciler[O]) connect(ctx context.Context, obj O, run *loop.Run) (Upstream[O], error) {
+	ctx, cancel := context.WithTimeout(ctx, r.timeout(obj))
+	defer cancel()
+	return r.Source.Connect(ctx, obj, run)
+}
+
+// fetch looks upstream, checks signatures and downloads what is new. It returns nil without an error when there is
+// nothing new.
+func (r *Reconciler[O]) fetch(ctx context.Context, obj O, run *loop.Run, upstream Upstream[O], dir *workDir) (*Content, error) {
+	a := obj.GetArtifact()
+	settled := a != nil && status.IsTrue(obj.GetConditions(), sourcev1.ArtifactInStorageCondition) && upstream.Settled(obj)
+	trust := trustOf(upstream)
+	proven := r.trusts(obj, trust)
+	prover, early := upstream.(Prover)
+	_, lists := upstream.(Lister)
+	var revision string
+	if early || lists || settled && proven {
+		err := r.call(ctx, obj, run, upstream, func(ctx context.Context) (err error) {
+			revision, err = upstream.Observe(ctx)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		known := a != nil && revision == a.Revision
+		if (early || lists) && !known {
+			r.outdated(obj, run, revision)
+		}
+		if early && !(known && proven) && trust != "" {
+			r.distrust(obj)
+			if err := r.call(ctx, obj, run, upstream, func(ctx context.Context) error { return prover.Prove(ctx, revision) }); err != nil {
+				return nil, err
+			}
+			r.trust(obj, trust)
+			proven = true
+		}
+		if settled && known && proven {
+			return nil, r.unchanged(obj, run)
+		}
+	}
+	if trust != "" && !early {
+		r.distrust(obj)
+	}
+	if err := dir.make(); err != nil {
+		return nil, err
+	}
+	var content *Content
+	err := r.call(ctx, obj, run, upstream, func(ctx context.Context) (err error) {
+		content, err = upstream.Fetch(ctx, dir.path)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if early && content.Revision != revision {
+		r.distrust(obj)
+		return nil, errors.Join(content.close(), loop.Fail(sourcev1.VerificationErrorReason,
+			fmt.Errorf("the revision changed from '%s' to '%s' between the look and the fetch", revision, content.Revision)).On(sourcev1.FetchFailedCondition))
+	}
+	r.trust(obj, trust)
+	return content, nil
+}
+
+// call runs a step against the server of the upstream, for at most the timeout of the object.
+func (r *Reconciler[O]) call(ctx context.Context, obj O, run *loop.Run, upstream Upstream[O], step func(context.Context) error) error {
+	timeout := r.timeout(obj)
+	bounded := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		return step(ctx)
+	}
+	hosted, ok := upstream.(Hosted)
+	if r.Hosts == nil || !ok || hosted.Host() == "" {
+		return bounded(ctx)
+	}
+	err := r.Hosts.call(ctx, run, hosted.Host(), bounded)
+	if errors.Is(err, loop.ErrInterrupted) {
+		return loop.Interrupted(meta.ProgressingReason, errors.New("interrupted by a newer request")).Quiet()
+	}
+	return err
 }
 
 // checkStorage collects garbage, and drops an artifact from the status that storage does not hold as it says
@@ -141,6 +223,7 @@ func (r *Reconciler[O]) checkStorage(ctx context.Context, obj O, run *loop.Run) 
 			a = a.DeepCopy()
 			a.URL = r.Store.URL(a.Path)
 			obj.SetArtifact(a)
+			r.setURL(obj, r.aliasURL(obj))
 			return nil
 		case errors.Is(err, artifact.ErrMismatch):
 			run.Event(event.Event{Severity: event.Error, Reason: sourcev1.ArtifactVerificationFailedReason, Message: fmt.Sprintf("failed to verify integrity of artifact: %v", err)})
@@ -151,6 +234,7 @@ func (r *Reconciler[O]) checkStorage(ctx context.Context, obj O, run *loop.Run) 
 			return storageFailed(sourcev1.StatOperationFailedReason, err)
 		}
 		obj.SetArtifact(nil)
+		r.setURL(obj, "")
 		lost = true
 	}
 	run.Unset(sourcev1.ArtifactInStorageCondition)
@@ -179,94 +263,149 @@ func (r *Reconciler[O]) collect(ctx context.Context, obj O, run *loop.Run) {
 	}
 }
 
-// fetch looks upstream and downloads what is new. It returns nil without an error when there is nothing new.
-func (r *Reconciler[O]) fetch(ctx context.Context, obj O, run *loop.Run, dir string) (*Content, error) {
-	ctx, cancel := context.WithTimeout(ctx, obj.GetTimeout())
-	defer cancel()
-	upstream, err := r.Source.Connect(ctx, obj)
-	if err != nil {
-		return nil, err
+// outdated tells, once, that there is a revision which the artifact in storage is not of.
+func (r *Reconciler[O]) outdated(obj O, run *loop.Run, revision string) {
+	old := obj.GetArtifact()
+	if old != nil && old.Revision == revision {
+		return
 	}
-	defer upstream.Close()
-	a := obj.GetArtifact()
-	if a != nil && status.IsTrue(obj.GetConditions(), sourcev1.ArtifactInStorageCondition) && r.Source.Settled(obj) {
-		revision, err := upstream.Observe(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if revision != "" && revision == a.Revision {
-			return nil, r.unchanged(obj, run)
-		}
+	message := r.Words.Outdated(obj, revision)
+	run.Pending("building artifact: %s", message)
+	run.Progress("building artifact: %s", message)
+	if old == nil {
+		return
 	}
-	return upstream.Fetch(ctx, dir)
+	reason := r.Words.OutdatedReason
+	if reason == "" {
+		reason = sourcev1.NewRevisionReason
+	}
+	run.Set(sourcev1.ArtifactOutdatedCondition, metav1.ConditionTrue, reason, "%s", message)
 }
 
 // unchanged ends a run that found the revision it already has (gitrepository 38).
 func (r *Reconciler[O]) unchanged(obj O, run *loop.Run) error {
-	revision := obj.GetArtifact().Revision
 	if run.Recovered() {
-		r.recovered(obj, run, fmt.Sprintf("%s '%s'", r.Titled, revision))
+		r.announce(obj, run, r.reason(obj, nil, meta.SucceededReason), r.Words.News(obj))
 	}
 	if run.Requested() {
-		run.Event(r.NoChange(revision))
+		e := upToDate(obj.GetArtifact().Revision)
+		if r.Words.NoChange != nil {
+			e = r.Words.NoChange(obj.GetArtifact().Revision)
+		}
+		run.Event(e)
 	}
-	return r.stored(obj, run)
+	return r.stored(obj, run, nil)
+}
+
+func upToDate(revision string) event.Event {
+	return event.Event{
+		Severity: event.Trace, Reason: sourcev1.ArtifactUpToDateReason,
+		Message: fmt.Sprintf("artifact up-to-date with remote revision: '%s'", revision),
+	}
 }
 
 // store archives the content, unless the artifact in storage is already made of it (gitrepository 57-68).
-func (r *Reconciler[O]) store(ctx context.Context, obj O, run *loop.Run, content *Content) error {
+func (r *Reconciler[O]) store(ctx context.Context, obj O, run *loop.Run, upstream Upstream[O], content *Content) error {
 	old := obj.GetArtifact()
-	if old != nil && old.Revision == content.Revision && r.Source.Settled(obj) {
+	if old != nil && old.Revision == content.Revision && upstream.Settled(obj) {
 		if run.Requested() {
-			run.Event(event.Event{Severity: event.Trace, Reason: sourcev1.ArtifactUpToDateReason,
-				Message: fmt.Sprintf("artifact up-to-date with remote revision: '%s'", content.Revision)})
+			run.Event(upToDate(content.Revision))
 		}
 		if run.Recovered() {
-			r.recovered(obj, run, content.Title)
+			r.announce(obj, run, r.reason(obj, content, meta.SucceededReason), r.news(obj, content))
 		}
-		return r.stored(obj, run)
+		return r.stored(obj, run, content)
 	}
-	if old == nil || old.Revision != content.Revision {
-		message := fmt.Sprintf("building artifact: new upstream revision '%s'", content.Revision)
-		run.Pending("%s", message)
-		run.Progress("%s", message)
-		if old != nil {
-			run.Set(sourcev1.ArtifactOutdatedCondition, metav1.ConditionTrue, sourcev1.NewRevisionReason, "new upstream revision '%s'", content.Revision)
-		}
-	}
-	a, err := r.Store.Put(ctx, r.name(obj, content.File), func(w io.Writer) error { return content.Write(ctx, w) })
+	r.outdated(obj, run, content.Revision)
+	// Ignore patterns of strangers can make the archive as slow as a server can make the fetch (reliability 015).
+	bounded, cancel := context.WithTimeout(ctx, r.timeout(obj))
+	defer cancel()
+	a, err := r.Store.Put(bounded, r.name(obj, content.File), func(w io.Writer) error { return content.Write(bounded, w) })
 	if err != nil {
+		if loop.Judged(err) {
+			return err
+		}
 		return storageFailed(sourcev1.ArchiveOperationFailedReason, fmt.Errorf("unable to archive artifact to storage: %w", err))
 	}
 	a.Revision, a.Metadata = content.Revision, content.Metadata
 	obj.SetArtifact(a)
-	r.Source.Settle(obj)
+	upstream.Settle(obj)
 	run.Unset(sourcev1.ArtifactOutdatedCondition)
+	r.link(obj, run)
 	switch {
 	case old == nil || old.Digest != a.Digest:
-		r.announce(run, sourcev1.NewArtifactReason, a, content.Title)
+		r.announce(obj, run, r.reason(obj, content, sourcev1.NewArtifactReason), r.news(obj, content))
 	case run.Recovered():
-		r.recovered(obj, run, content.Title)
+		r.announce(obj, run, r.reason(obj, content, meta.SucceededReason), r.news(obj, content))
 	}
-	return r.stored(obj, run)
+	return r.stored(obj, run, content)
+}
+
+// link points the fixed name to the new artifact. Nobody who reads status.artifact depends on it, so that a failure is
+// only told (helmrepository 56).
+func (r *Reconciler[O]) link(obj O, run *loop.Run) {
+	if r.Alias == "" {
+		return
+	}
+	a := obj.GetArtifact()
+	if err := r.Store.Alias(r.name(obj, a.Path[strings.LastIndexByte(a.Path, '/')+1:]), r.Alias); err != nil {
+		run.Event(event.Event{Severity: event.Trace, Reason: sourcev1.SymlinkUpdateFailedReason, Message: fmt.Sprintf("failed to update status URL symlink: %v", err)})
+		return
+	}
+	r.setURL(obj, r.aliasURL(obj))
+}
+
+func (r *Reconciler[O]) aliasURL(obj O) string {
+	return r.Store.URL(r.name(obj, r.Alias).Path())
+}
+
+func (r *Reconciler[O]) setURL(obj O, url string) {
+	if l, ok := any(obj).(linked); ok && r.Alias != "" {
+		l.SetURL(url)
+	}
+}
+
+// news is the message of the event about what was just fetched.
+func (r *Reconciler[O]) news(obj O, content *Content) string {
+	if content.News != "" {
+		return content.News
+	}
+	return r.Words.News(obj)
+}
+
+// words are what the artifact in the status stands under; the content is nil when it was not fetched.
+func (r *Reconciler[O]) words(obj O, content *Content) (reason, message string) {
+	if content != nil && content.Stored != "" {
+		return content.Reason, content.Stored
+	}
+	return r.Words.Stored(obj)
+}
+
+// reason is that of the artifact in the status, if it has one of its own.
+func (r *Reconciler[O]) reason(obj O, content *Content, otherwise string) string {
+	if reason, _ := r.words(obj, content); reason != "" {
+		return reason
+	}
+	return otherwise
 }
 
 // stored ends a good run.
-func (r *Reconciler[O]) stored(obj O, run *loop.Run) error {
-	message := fmt.Sprintf("stored artifact for revision '%s'", obj.GetArtifact().Revision)
-	run.Set(sourcev1.ArtifactInStorageCondition, metav1.ConditionTrue, meta.SucceededReason, "%s", message)
-	return run.Ready("%s", message)
+func (r *Reconciler[O]) stored(obj O, run *loop.Run, content *Content) error {
+	reason, message := r.words(obj, content)
+	if reason == "" {
+		reason = meta.SucceededReason
+	}
+	run.Set(sourcev1.ArtifactInStorageCondition, metav1.ConditionTrue, reason, "%s", message)
+	return run.ReadyAs(reason, "%s", message)
 }
 
-// recovered tells that an object that had failed is well again, with the artifact it had (_common 33).
-func (r *Reconciler[O]) recovered(obj O, run *loop.Run, title string) {
-	r.announce(run, meta.SucceededReason, obj.GetArtifact(), title)
-}
-
-func (r *Reconciler[O]) announce(run *loop.Run, reason string, a *meta.Artifact, title string) {
+// announce tells of the artifact in the status: a new one, or one of an object that had failed and is well again
+// (_common 33).
+func (r *Reconciler[O]) announce(obj O, run *loop.Run, reason, message string) {
+	a := obj.GetArtifact()
 	run.News()
 	run.Event(event.Event{
-		Severity: event.Info, Reason: reason, Message: "stored artifact for " + title,
+		Severity: event.Info, Reason: reason, Message: message,
 		Metadata: map[string]string{"revision": a.Revision, "digest": a.Digest},
 	})
 }
@@ -276,6 +415,10 @@ func (r *Reconciler[O]) Finalize(_ context.Context, obj O, run *loop.Run) error 
 	n, err := r.Store.RemoveAll(r.Kind, obj.GetNamespace(), obj.GetName())
 	if err != nil {
 		return loop.Fail(sourcev1.GarbageCollectionFailedReason, fmt.Errorf("garbage collection for deleted resource failed: %w", err))
+	}
+	r.distrust(obj)
+	if f, ok := r.Source.(Forgetter); ok {
+		f.Forget(types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()})
 	}
 	if n > 0 {
 		run.Event(event.Event{Severity: event.Trace, Reason: sourcev1.GarbageCollectionSucceededReason, Message: "garbage collected artifacts for deleted resource"})

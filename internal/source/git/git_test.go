@@ -415,27 +415,22 @@ func TestRefusals(t *testing.T) {
 			edit:   func(o *sourcev1.GitRepository) { o.Spec.URL = strings.Replace(o.Spec.URL, "/app.git", "/none.git", 1) },
 			reason: "GitOperationFailed", message: "failed to checkout and determine revision: ",
 		},
-		"provider that is not there yet": {
+		"gitrepository 21: github without a Secret": {
+			edit: func(o *sourcev1.GitRepository) { o.Spec.Provider = "github" }, reason: "InvalidProviderConfiguration",
+			message: "secretRef with github app data must be specified when provider is set to github", stalls: true,
+		},
+		"gitrepository 21: github with another Secret": {
+			edit:   func(o *sourcev1.GitRepository) { withSecret(o); o.Spec.Provider = "github" },
+			secret: map[string]string{"username": "u"}, reason: "InvalidProviderConfiguration",
+			message: "secretRef 'apps/creds' has no github app data (key 'githubAppID') but provider is set to github",
+		},
+		"provider of a process without clouds": {
 			edit:   func(o *sourcev1.GitRepository) { o.Spec.Provider = "azure" },
-			reason: "GitOperationFailed", message: "spec.provider 'azure' is not supported", stalls: true,
+			reason: "InvalidProviderConfiguration", message: "provider 'azure' is not available in this process", stalls: true,
 		},
-		"verification that is not there yet": {
-			edit: func(o *sourcev1.GitRepository) {
-				o.Spec.Verify = &sourcev1.GitRepositoryVerification{Mode: sourcev1.VerifyHead}
-			},
-			reason: "GitOperationFailed", message: "spec.verify is not supported", stalls: true,
-		},
-		"includes that are not there yet": {
-			edit:   func(o *sourcev1.GitRepository) { o.Spec.Include = []sourcev1.GitRepositoryInclude{{}} },
-			reason: "GitOperationFailed", message: "spec.include is not supported", stalls: true,
-		},
-		"submodules that are not there yet": {
-			edit:   func(o *sourcev1.GitRepository) { o.Spec.RecurseSubmodules = true },
-			reason: "GitOperationFailed", message: "spec.recurseSubmodules is not supported", stalls: true,
-		},
-		"sparse checkout that is not there yet": {
-			edit:   func(o *sourcev1.GitRepository) { o.Spec.SparseCheckout = []string{"deploy"} },
-			reason: "GitOperationFailed", message: "spec.sparseCheckout is not supported", stalls: true,
+		"gitrepository 70: no such directory": {
+			edit:   func(o *sourcev1.GitRepository) { o.Spec.SparseCheckout = []string{"./deploy"} },
+			reason: "GitOperationFailed", message: "failed to sparse checkout directories : sparse checkout dir 'deploy' does not exist in repository",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -488,12 +483,5 @@ func TestCredentialsOverPlainHTTP(t *testing.T) {
 				t.Errorf("Ready = %q", got)
 			}
 		})
-	}
-}
-
-// gitrepository 5: a repository follows its own changes and its interval; nothing else is watched.
-func TestNothingElseIsWatched(t *testing.T) {
-	if watches := Controller("source-controller", nil, nil, Options{}).Watches; len(watches) != 0 {
-		t.Errorf("watches = %+v", watches)
 	}
 }

@@ -1,6 +1,7 @@
 package git
 
 import (
+	"errors"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -43,9 +44,13 @@ type lab struct {
 	requests atomic.Int32
 	// onRequest runs before the Git server answers; may be nil.
 	onRequest func()
-	secrets   client.Reader
+	secrets   client.Client
 	store     *artifact.Store
+	opener    *artifact.Opener
 	url       string
+	root      string // of the repositories
+	// options are changed before a test opens the controller anew.
+	options Options
 }
 
 func key() types.NamespacedName { return types.NamespacedName{Namespace: "apps", Name: "app"} }
@@ -67,7 +72,7 @@ func newLab(t *testing.T, secrets ...client.Object) *lab {
 		handler.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
-	l.url = server.URL
+	l.url, l.root = server.URL, root
 	if l.repo, err = testkit.NewGitRepo(filepath.Join(root, "app.git")); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +103,11 @@ func (l *lab) open(advertised string) {
 	}
 	l.store = store
 	l.t.Cleanup(l.closeStore)
-	l.Bench = looptest.New(l.t, Controller("source-controller", l.secrets, store, Options{TempDir: l.temp}), loop.Options{
+	if l.opener, err = artifact.NewOpener(store, l.t.TempDir(), artifact.OpenerOptions{}); err != nil {
+		l.t.Fatal(err)
+	}
+	l.options.TempDir, l.options.Objects, l.options.Artifacts = l.temp, l.client, l.opener
+	l.Bench = looptest.New(l.t, Controller("source-controller", l.secrets, store, l.options), loop.Options{
 		Client: l.client, Reader: l.client, Clock: l.clock, Concurrent: 1,
 	})
 }
@@ -107,7 +116,7 @@ func (l *lab) closeStore() {
 	if l.store == nil {
 		return
 	}
-	if err := l.store.Close(); err != nil {
+	if err := errors.Join(l.opener.Close(), l.store.Close()); err != nil {
 		l.t.Error(err)
 	}
 	l.store = nil

@@ -243,7 +243,7 @@ func (p *Proxy) arrive(h *http.Request) *exchange {
 	for _, rule := range p.rules {
 		if rule.Match.matches(r) && (rule.When == nil || rule.When(r)) && rule.hits() && x.fault == nil {
 			x.fault = &rule.Fault
-			r.Fault = rule.Fault.name()
+			r.Fault = rule.Fault.Name()
 		}
 	}
 	x.capture = p.options.Capture != nil && r.Verb != "watch" && p.options.Capture(r)

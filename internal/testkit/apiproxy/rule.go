@@ -94,8 +94,8 @@ type Fault struct {
 	EndAfter time.Duration
 }
 
-// name is the word for the log.
-func (f *Fault) name() string {
+// Name is the word for the log.
+func (f *Fault) Name() string {
 	switch {
 	case f == nil:
 		return ""

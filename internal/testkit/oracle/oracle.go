@@ -38,7 +38,7 @@ type Kind struct {
 	Group string
 	// Resource of the owners.
 	Resource schema.GroupVersionResource
-	// Sources are the resources that owners name in spec.sourceRef, by kind.
+	// Sources are the resources that owners name in spec.sourceRef, by kind; nil where they do not.
 	Sources map[string]schema.GroupVersionResource
 }
 
@@ -55,6 +55,13 @@ func Kustomizations() Kind {
 			"Bucket":        sources.WithResource("buckets"),
 		},
 	}
+}
+
+// HelmReleases are the owners of helm-controller. What they apply follows from more than a revision of a source, so that what a Law says of
+// them does not depend on one.
+func HelmReleases() Kind {
+	group := "helm.toolkit.fluxcd.io"
+	return Kind{Group: group, Resource: schema.GroupVersionResource{Group: group, Version: "v2", Resource: "helmreleases"}}
 }
 
 // Owner names one owner.
@@ -164,7 +171,7 @@ func (j *Judge) Converged(ctx context.Context, owner Owner, revision string, ren
 		}
 	}
 	for _, r := range rendered {
-		if err := j.asRendered(ctx, owner, r); err != nil {
+		if err := j.AsRendered(ctx, owner, r); err != nil {
 			fail("%w", err)
 		}
 	}
@@ -185,7 +192,8 @@ func Condition(o *unstructured.Unstructured, conditionType string) (status, mess
 	return status, message
 }
 
-func (j *Judge) asRendered(ctx context.Context, owner Owner, r *unstructured.Unstructured) error {
+// AsRendered reports why the object that was rendered is not on the cluster as it was, with the owner's labels, to stay.
+func (j *Judge) AsRendered(ctx context.Context, owner Owner, r *unstructured.Unstructured) error {
 	id := ID(r, r.GroupVersionKind())
 	live, err := j.Live(ctx, r)
 	switch {

@@ -117,6 +117,9 @@ func (j *Judge) situation(ctx context.Context, owner Owner) (held []string, gone
 	if err != nil {
 		return nil, false, "", fmt.Errorf("reading the owner: %w", err)
 	}
+	if j.kind.Sources == nil {
+		return inventory(o), o.GetDeletionTimestamp() != nil, "", nil
+	}
 	ref, _, _ := unstructured.NestedStringMap(o.Object, "spec", "sourceRef")
 	namespace := ref["namespace"]
 	if namespace == "" {

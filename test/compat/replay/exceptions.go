@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"regexp"
+	"strings"
 	"sync"
 )
 
@@ -14,7 +16,10 @@ type Difference struct {
 	// Path is that of the Diff; "*" stands for any text without brackets, as in events[*].message.
 	Path string `json:"path"`
 	// Ours is the value that we show there, "<absent>" for none. It must be equal, not similar.
-	Ours any `json:"ours"`
+	Ours any `json:"ours,omitempty"`
+	// Inserted is a regular expression, instead of Ours, where our text is the recorded one with more in one place: it must
+	// match the whole of that. It is for words that are not the same in each run, such as the state of a Pod at some moment.
+	Inserted string `json:"inserted,omitempty"`
 	// Reason says why ours is better, or why it cannot matter.
 	Reason string `json:"reason"`
 }
@@ -32,6 +37,8 @@ type Exceptions struct {
 	Differences []Difference
 	Pending     []Pending
 
+	inserted []*regexp.Regexp // by index of Differences; nil where Ours says it all
+
 	mu   sync.Mutex // guards the fields below: recordings play in parallel
 	used []bool
 	ran  map[string]bool
@@ -47,9 +54,17 @@ func ReadExceptions(differences, pending string) (*Exceptions, error) {
 		return nil, err
 	}
 	for _, d := range e.Differences {
-		if d.Recording == "" || d.Path == "" || d.Ours == nil || d.Reason == "" {
-			return nil, fmt.Errorf("%s: entry %+v: recording, path, ours and reason must be set", differences, d)
+		if d.Recording == "" || d.Path == "" || (d.Ours == nil) == (d.Inserted == "") || d.Reason == "" {
+			return nil, fmt.Errorf("%s: entry %+v: recording, path, reason and one of ours and inserted must be set", differences, d)
 		}
+		var inserted *regexp.Regexp
+		if d.Inserted != "" {
+			var err error
+			if inserted, err = regexp.Compile(`^(?s:` + d.Inserted + `)$`); err != nil {
+				return nil, fmt.Errorf("%s: entry of %s at %s: %w", differences, d.Recording, d.Path, err)
+			}
+		}
+		e.inserted = append(e.inserted, inserted)
 	}
 	for _, p := range e.Pending {
 		if p.Recording == "" || p.Issue == "" || p.Reason == "" {
@@ -98,11 +113,30 @@ func (e *Exceptions) Unexpected(recording string, diffs []Diff) []Diff {
 func (e *Exceptions) accepts(recording string, d Diff) bool {
 	accepted := false
 	for i, entry := range e.Differences {
-		if matches(entry.Recording, recording) && matches(entry.Path, d.Path) && render(entry.Ours) == render(d.Ours) {
+		if matches(entry.Recording, recording) && matches(entry.Path, d.Path) && e.means(i, d) {
 			e.used[i], accepted = true, true
 		}
 	}
 	return accepted
+}
+
+// means reports whether an entry describes what we show.
+func (e *Exceptions) means(entry int, d Diff) bool {
+	expr := e.inserted[entry]
+	if expr == nil {
+		return render(e.Differences[entry].Ours) == render(d.Ours)
+	}
+	want, isText := d.Want.(string)
+	ours, areTexts := d.Ours.(string)
+	if !isText || !areTexts {
+		return false
+	}
+	same := 0
+	for same < len(want) && same < len(ours) && want[same] == ours[same] {
+		same++
+	}
+	rest, ok := strings.CutSuffix(ours[same:], want[same:])
+	return ok && expr.MatchString(rest)
 }
 
 // matches is path.Match in which brackets and slashes are plain text and "*" stops at none of them

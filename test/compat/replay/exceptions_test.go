@@ -28,6 +28,10 @@ func TestExceptions(t *testing.T) {
   path: "*.events[*].message"
   ours: new words
   reason: they say more
+- recording: kustomization/a
+  path: end.objects[Kustomization/app].status.conditions[*].message
+  inserted: ": Pod/.+"
+  reason: the cause goes with it
 `
 	const path = "end.objects[Kustomization/app].status.history[0].totalReconciliations"
 	all := []string{"kustomization/a", "kustomization/b", "gitrepository/a"}
@@ -37,11 +41,15 @@ func TestExceptions(t *testing.T) {
 		left  int
 		stale string
 	}{
-		{"all of use", map[string][]Diff{"kustomization/a": {{Path: path, Ours: 1.0}}, "kustomization/b": {{Path: "end.events[Kustomization/app Normal R].message", Ours: "new words"}}}, 0, ""},
+		{"all of use", map[string][]Diff{"kustomization/a": {{Path: path, Ours: 1.0}, inserted("it failed", "it failed: Pod/x")}, "kustomization/b": {{Path: "end.events[Kustomization/app Normal R].message", Ours: "new words"}}}, 0, ""},
 		{"another value", map[string][]Diff{"kustomization/a": {{Path: path, Ours: 2.0}}}, 1, "totalReconciliations"},
+		{"inserted in the middle", map[string][]Diff{"kustomization/a": {{Path: path, Ours: 1.0}, inserted("it failed\n\nlog", "it failed: Pod/x\n\nlog")}}, 0, ""},
+		{"something else inserted", map[string][]Diff{"kustomization/a": {{Path: path, Ours: 1.0}, inserted("it failed", "it failed: Job/x")}}, 1, "conditions"},
+		{"another text and an insertion", map[string][]Diff{"kustomization/a": {{Path: path, Ours: 1.0}, inserted("it failed early", "it failed: Pod/x")}}, 1, "conditions"},
+		{"no text", map[string][]Diff{"kustomization/a": {{Path: path, Ours: 1.0}, {Path: inserted("", "").Path, Want: absent, Ours: 3.0}}}, 1, "conditions"},
 		{"another recording", map[string][]Diff{"gitrepository/a": {{Path: "end.events[Kustomization/app Normal R].message", Ours: "new words"}}}, 1, ""},
 		{"a star stays within its brackets", map[string][]Diff{"kustomization/b": {{Path: "end.events[A/x].annotations[y].message", Ours: "new words"}}}, 1, ""},
-		{"nothing seen", map[string][]Diff{"kustomization/a": nil, "kustomization/b": nil}, 0, "totalReconciliations kustomization/*"},
+		{"nothing seen", map[string][]Diff{"kustomization/a": nil, "kustomization/b": nil}, 0, "totalReconciliations kustomization/* conditions"},
 		{"half of a pattern played", map[string][]Diff{"kustomization/b": nil}, 0, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -69,7 +77,19 @@ func TestExceptions(t *testing.T) {
 	}
 }
 
+// inserted is a difference in the message of a condition.
+func inserted(want, ours string) Diff {
+	return Diff{Path: "end.objects[Kustomization/app].status.conditions[Ready].message", Want: want, Ours: ours}
+}
+
 func TestExceptionsMustBeComplete(t *testing.T) {
+	for _, bad := range []string{
+		"- {recording: a, path: b, reason: c}", "- {recording: a, path: b, ours: c, inserted: d, reason: e}", "- {recording: a, path: b, inserted: '(', reason: e}",
+	} {
+		if _, err := readLists(t, bad, "[]"); err == nil {
+			t.Errorf("%s was accepted", bad)
+		}
+	}
 	if _, err := readLists(t, "- {recording: a, path: b, ours: c}", "[]"); err == nil {
 		t.Error("a difference without a reason was accepted")
 	}

@@ -31,7 +31,7 @@ func readKinds(t *testing.T, kinds ...string) []*Recording {
 // commit that a revision or an artifact path names.
 func TestCommitHashesAreReproduced(t *testing.T) {
 	named := regexp.MustCompile(`sha1:([0-9a-f]{40})`)
-	for _, r := range readKinds(t, "gitrepository", "kustomization", "helmchart") {
+	for _, r := range readKinds(t, "gitrepository", "kustomization", "helmchart", "helmrelease") {
 		t.Run(r.Name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
@@ -104,7 +104,7 @@ func TestCommitHashesAreReproduced(t *testing.T) {
 func TestImageDigestsAreReproduced(t *testing.T) {
 	named := regexp.MustCompile(`@(sha256:[0-9a-f]{64})`)
 	found := 0
-	for _, r := range append(readKinds(t, "ocirepository"), readKinds(t, "kustomization")...) {
+	for _, r := range readKinds(t, "ocirepository", "kustomization", "helmrelease") {
 		have := map[string]bool{}
 		for _, s := range r.Steps {
 			if s.Push == "" {

@@ -43,6 +43,8 @@ type Lab struct {
 type System struct {
 	// StorageAddr is the host:port it serves artifacts at.
 	StorageAddr string
+	// WatcherAddr is where its source-watcher serves artifacts; empty when it runs without one.
+	WatcherAddr string
 	// HookAddr and EventsAddr are those of its notification component; empty when it runs without one.
 	HookAddr, EventsAddr string
 	// TempDir and StorageDir are its folders, which error texts may name.
@@ -151,13 +153,16 @@ func (l *Lab) vars(r *Recording) Vars {
 		"SINK": l.sink.URL, "SINKS": l.sink.TLSURL, "REGISTRY": l.registry.Host(), "STORE": "http://" + l.system.StorageAddr,
 		"EVENTS": l.events.URL,
 	}
+	if l.system.WatcherAddr != "" {
+		v["WATCHER_STORE"] = "http://" + l.system.WatcherAddr
+	}
 	if l.system.HookAddr != "" {
 		v["HOOK"] = "http://" + l.system.HookAddr
 	}
 	if l.system.EventsAddr != "" {
 		v["EVENTS"] = "http://" + l.system.EventsAddr
 	}
-	for _, key := range []string{"GIT", "GITS", "STATIC", "SINK", "SINKS", "STORE", "HOOK", "EVENTS"} {
+	for _, key := range []string{"GIT", "GITS", "STATIC", "SINK", "SINKS", "STORE", "WATCHER_STORE", "HOOK", "EVENTS"} {
 		if _, host, ok := strings.Cut(v[key], "://"); ok {
 			v[key+"_HOST"] = host
 		}
@@ -195,14 +200,14 @@ func (l *Lab) target(ref, defaultNamespace string) (client dynamic.ResourceInter
 	return client, parts[1], err
 }
 
-// namespaceGone waits for the end of a namespace that an earlier run left behind.
-func (l *Lab) namespaceGone(ctx context.Context, name string) error {
-	if err := l.core.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
-		return ignoreNotFound(err)
-	}
-	namespaces, _, err := l.resource(schema.GroupVersionKind{Version: "v1", Kind: "Namespace"}, "")
+// objectGone deletes an object that an earlier run left behind, and waits for its end.
+func (l *Lab) objectGone(ctx context.Context, id objectID) error {
+	client, _, err := l.resource(id.GroupVersionKind, id.namespace)
 	if err != nil {
 		return err
 	}
-	return await(ctx, namespaces, name, gone)
+	if err := client.Delete(ctx, id.name, metav1.DeleteOptions{}); err != nil {
+		return ignoreNotFound(err)
+	}
+	return await(ctx, client, id.name, gone)
 }

@@ -54,6 +54,8 @@ func newNormaliser(vars Vars, system System) *normaliser {
 	add(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? [+-]\d{4} [A-Z]+(?: m=[+-][\d.]+)?`, "<time>")
 	add(`(finished in|passed in|failed after|next scan in) `+duration, "$1 <duration>")
 	add(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`, "<uid>")
+	add(`(Pod/[^/\s]+/[a-z0-9.-]+?)-[a-z0-9]+-[a-z0-9]{5}\b`, "$1-<pod>")
+	add(`(?s)(Last Helm logs:\n\n).+`, "$1<log lines>")
 	add(`tcp 127\.0\.0\.1:\d+->`, "tcp <conn>->")
 	return n
 }
@@ -83,7 +85,9 @@ func (n *normaliser) text(s string) string {
 func fixed() map[string]string {
 	return map[string]string{
 		"uid": "<uid>", "resourceVersion": "<rv>", "reportingInstance": "<instance>",
+		"createdAt": "<unix-time>", "modifiedAt": "<unix-time>",
 		"lastReconciledDuration": "<duration>", "lastAttemptedReleaseActionDuration": "<duration>",
+		"observedSourcesDigest": "<digest of sources>",
 	}
 }
 
@@ -111,6 +115,16 @@ func (n *normaliser) tree(v any) any {
 					}
 				}
 				out[key] = walk(value)
+			}
+			return out
+		case map[string]string:
+			out := make(map[string]any, len(v))
+			for key, value := range v {
+				if with, ok := known[key]; ok && value != "" {
+					out[key] = with
+					continue
+				}
+				out[key] = n.text(value)
 			}
 			return out
 		default:

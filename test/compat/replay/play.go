@@ -77,16 +77,43 @@ type unmetError struct{ error }
 func (p *player) prepare(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leftovers)
 	defer cancel()
+	leftBehind := p.r.clusterScoped()
 	for _, name := range p.r.AllNamespaces() {
-		if err := p.lab.namespaceGone(ctx, name); err != nil {
-			return fmt.Errorf("removing namespace %s of an earlier run: %w", name, err)
+		leftBehind = append(leftBehind, objectID{corev1.SchemeGroupVersion.WithKind("Namespace"), "", name})
+	}
+	for _, id := range leftBehind {
+		if err := p.lab.objectGone(ctx, id); err != nil {
+			return fmt.Errorf("removing %s %s of an earlier run: %w", id.Kind, id.name, err)
 		}
+	}
+	for _, name := range p.r.AllNamespaces() {
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		if _, err := p.lab.core.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil {
 			return fmt.Errorf("creating namespace %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// clusterScoped lists the objects outside of namespaces that the recording saw, such as the CRDs of a chart and the
+// Namespace that a release asked for: they may stay, by the rules, when their owner goes.
+func (r *Recording) clusterScoped() []objectID {
+	seen := map[objectID]bool{}
+	var all []objectID
+	for _, label := range sortedKeys(r.Observed) {
+		for _, o := range asList(r.Observed[label]["cluster"]) {
+			if _, namespaced := o["namespace"]; namespaced || o["absent"] == true {
+				continue
+			}
+			u := unstructured.Unstructured{Object: map[string]any{"apiVersion": o["apiVersion"], "kind": o["kind"]}}
+			id := objectID{u.GroupVersionKind(), "", fmt.Sprint(o["name"])}
+			if !seen[id] {
+				seen[id] = true
+				all = append(all, id)
+			}
+		}
+	}
+	return all
 }
 
 // Clean deletes the recording's namespaces and what it left in other places. It does not wait:
@@ -102,6 +129,13 @@ func (l *Lab) Clean(ctx context.Context, r *Recording) error {
 	}
 	for _, ns := range r.AllNamespaces() {
 		failed = errors.Join(failed, ignoreNotFound(l.core.CoreV1().Namespaces().Delete(ctx, ns, metav1.DeleteOptions{})))
+	}
+	for _, id := range r.clusterScoped() {
+		client, _, err := l.resource(id.GroupVersionKind, "")
+		if err == nil {
+			err = ignoreNotFound(client.Delete(ctx, id.name, metav1.DeleteOptions{}))
+		}
+		failed = errors.Join(failed, err)
 	}
 	return failed
 }
@@ -139,6 +173,10 @@ func (p *player) perform(ctx context.Context, index int, s *Step) error {
 			return fmt.Errorf("reading the duration: %w", err)
 		}
 		return pause(ctx, d)
+	case s.EditHelmRelease != "":
+		return p.editHelmRelease(ctx, s)
+	case s.CreateHelmRelease != "":
+		return p.createHelmRelease(ctx, s)
 	case s.HTTP != nil:
 		return p.request(ctx, index, s)
 	default:

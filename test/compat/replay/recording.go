@@ -50,6 +50,9 @@ type Step struct {
 	Sleep           string `json:"sleep,omitempty"`
 	Snapshot        string `json:"snapshot,omitempty"`
 	HTTP            *HTTP  `json:"http,omitempty"`
+	// EditHelmRelease and CreateHelmRelease name a Helm storage Secret.
+	EditHelmRelease   string `json:"editHelmRelease,omitempty"`
+	CreateHelmRelease string `json:"createHelmRelease,omitempty"`
 
 	FieldManager string         `json:"fieldManager,omitempty"`
 	Rejected     []string       `json:"rejected,omitempty"`
@@ -57,6 +60,8 @@ type Step struct {
 	Until        map[string]any `json:"until,omitempty"`
 	Timeout      Duration       `json:"timeout,omitempty"`
 	Answer       *Answer        `json:"answer,omitempty"`
+	// From is the storage Secret whose release CreateHelmRelease copies.
+	From string `json:"from,omitempty"`
 
 	// unknown names a verb this replayer does not speak.
 	unknown string
@@ -95,7 +100,8 @@ func (d *Duration) UnmarshalJSON(b []byte) error {
 
 // verbs are the actions this replayer performs; anything else is reported by name when it is reached.
 func verbs() []string {
-	return []string{"commit", "bundle", "push", "serve", "emptyRepository", "apply", "patch", "delete", "wait", "sleep", "snapshot", "http"}
+	return []string{"commit", "bundle", "push", "serve", "emptyRepository", "apply", "patch", "delete", "wait", "sleep", "snapshot", "http",
+		"editHelmRelease", "createHelmRelease"}
 }
 
 // UnmarshalJSON reads a step and remembers a verb it does not know.
@@ -132,6 +138,7 @@ func (s *Step) String() string {
 	for _, v := range [][2]string{
 		{"commit", s.Commit}, {"bundle", s.Bundle}, {"push", s.Push}, {"serve", s.Serve}, {"emptyRepository", s.EmptyRepository}, {"apply", s.Apply},
 		{"patch", s.Patch}, {"delete", s.Delete}, {"wait", s.Wait}, {"sleep", s.Sleep}, {"snapshot", s.Snapshot},
+		{"editHelmRelease", s.EditHelmRelease}, {"createHelmRelease", s.CreateHelmRelease},
 	} {
 		if v[1] != "" {
 			return v[0] + " " + v[1]

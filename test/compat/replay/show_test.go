@@ -27,6 +27,8 @@ func TestNormaliser(t *testing.T) {
 		{"its temporary folder", "stat /srv/x/tmp/tree-123/deploy: no", "stat <dir>/deploy: no"},
 		{"its storage", "open /srv/x/storage/a: no", "open <storage>/a: no"},
 		{"temporary folder", "stat '/tmp/k-1': no", "stat '<dir>': no"},
+		{"pod", "Pod/apps/web-77b74665b-z2hsz: container", "Pod/apps/web-<pod>: container"},
+		{"log of Helm", "it failed: timeout\n\nLast Helm logs:\n\n2026-01-02T03:04:05Z: a\nb", "it failed: timeout\n\nLast Helm logs:\n\n<log lines>"},
 		{"connection", "read tcp 127.0.0.1:33->127.0.0.1:4000", "read tcp <conn>->${GIT_HOST}"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -35,8 +37,8 @@ func TestNormaliser(t *testing.T) {
 			}
 		})
 	}
-	tree := n.tree(map[string]any{"uid": "x", "history": []any{map[string]any{"lastReconciledDuration": "12ms"}}, "message": "in 10m0s"})
-	want := map[string]any{"uid": "<uid>", "history": []any{map[string]any{"lastReconciledDuration": "<duration>"}}, "message": "in 10m0s"}
+	tree := n.tree(map[string]any{"uid": "x", "labels": map[string]string{"modifiedAt": "1767323045", "version": "1"}, "history": []any{map[string]any{"lastReconciledDuration": "12ms"}}, "message": "in 10m0s"})
+	want := map[string]any{"uid": "<uid>", "labels": map[string]any{"modifiedAt": "<unix-time>", "version": "1"}, "history": []any{map[string]any{"lastReconciledDuration": "<duration>"}}, "message": "in 10m0s"}
 	if d := cmp.Diff(want, tree); d != "" {
 		t.Error(d)
 	}
@@ -92,6 +94,32 @@ status: {replicas: 1}
 		t.Error(d)
 	}
 	if d := cmp.Diff([]string{"kube-controller-manager Update status", "kustomize-controller Apply", "other Update"}, managers(o)); d != "" {
+		t.Error(d)
+	}
+}
+
+// A Pod shows its phase, and the stand-ins for the kubelet as the recorder's.
+func TestShowPod(t *testing.T) {
+	pod := object(t, `
+apiVersion: v1
+kind: Pod
+metadata: {name: check, namespace: apps, labels: {a: b, flux-cluster/simulated: "true"}}
+spec: {containers: [{name: main, image: x}]}
+status: {phase: Failed}
+`)
+	pod.SetManagedFields([]metav1.ManagedFieldsEntry{
+		{Manager: "pod-simulator", Operation: "Update", Subresource: "status"}, {Manager: "helm-controller", Operation: "Apply"},
+		{Manager: "pod-stand-in", Operation: "Update", Subresource: "status"},
+	})
+	got, err := showClusterObject(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{
+		"apiVersion": "v1", "kind": "Pod", "name": "check", "namespace": "apps", "labels": map[string]string{"a": "b"},
+		"managers": []string{"helm-controller Apply", "replayer Update status"}, "fields": map[string]any{"phase": "Failed"},
+	}
+	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
 }

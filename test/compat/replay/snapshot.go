@@ -12,8 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 
@@ -101,7 +103,12 @@ func (p *player) showObject(o *unstructured.Unstructured) map[string]any {
 	if !p.writtenByTest(o) {
 		shown["spec"] = o.Object["spec"]
 	}
-	return withoutEmpty(shown)
+	shown = withoutEmpty(shown)
+	// An empty status is something else than none: somebody emptied it.
+	if emptied, ok := o.Object["status"].(map[string]any); ok && len(emptied) == 0 {
+		shown["status"] = emptied
+	}
+	return shown
 }
 
 // writtenByTest tells objects that a step applied from those that the system created.
@@ -166,34 +173,42 @@ func fetchArtifact(ctx context.Context, artifact map[string]any) (map[string]any
 		"digestMatches": artifact["digest"] == "sha256:"+hex.EncodeToString(sum[:]),
 		"sizeMatches":   size == int64(len(body)),
 	}
-	entries, err := tarEntries(body)
+	entries, files, err := tarEntries(body)
 	if err != nil {
 		shown["text"] = string(body)
 		return shown, nil
 	}
-	shown["entries"] = entries
+	shown["entries"], shown["files"] = entries, files
 	return shown, nil
 }
 
 // errNotTar is returned for content that is no gzipped tar.
 var errNotTar = errors.New("not a gzipped tar")
 
-// tarEntries lists an archive: "type mode uid:gid mtime name size".
-func tarEntries(content []byte) ([]string, error) {
+// tarEntries lists an archive, "type mode uid:gid mtime name size", and what its files hold.
+func tarEntries(content []byte) (entries []string, files map[string]any, err error) {
 	zr, err := gzip.NewReader(bytes.NewReader(content))
 	if err != nil {
-		return nil, errNotTar
+		return nil, nil, errNotTar
 	}
-	entries := []string{}
+	entries, files = []string{}, map[string]any{}
 	for tr := tar.NewReader(zr); ; {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
-			return entries, nil
+			return entries, files, nil
 		}
 		if err != nil {
-			return nil, errNotTar
+			return nil, nil, errNotTar
 		}
 		entries = append(entries, tarEntry(h))
+		if h.Typeflag != tar.TypeReg {
+			continue
+		}
+		text, err := io.ReadAll(tr)
+		if err != nil {
+			return nil, nil, errNotTar
+		}
+		files[h.Name] = string(text)
 	}
 }
 
@@ -276,7 +291,9 @@ func (p *player) getObject(ctx context.Context, id objectID) (*unstructured.Unst
 func (p *player) findTouched(ctx context.Context, live []unstructured.Unstructured, found map[objectID]*unstructured.Unstructured) error {
 	for i := range live {
 		for _, id := range inventory(&live[i]) {
-			if _, known := found[id]; known || isToolkit(id.Group) {
+			// The recorder listed its own namespaces; in others it saw what it asked for.
+			elsewhere := id.namespace != "" && !slices.Contains(p.r.AllNamespaces(), id.namespace)
+			if _, known := found[id]; known || elsewhere || isToolkit(id.Group) {
 				continue
 			}
 			obj, err := p.getObject(ctx, id)
@@ -354,6 +371,9 @@ func (r *Recording) inputKinds() []schema.GroupVersionKind {
 			}
 		}
 	}
+	if slices.ContainsFunc(slices.Collect(maps.Keys(seen)), func(gvk schema.GroupVersionKind) bool { return gvk.Kind == "HelmRelease" }) {
+		seen[secrets()] = true // Helm's storage, which no input names
+	}
 	kinds := make([]schema.GroupVersionKind, 0, len(seen))
 	for gvk := range seen {
 		kinds = append(kinds, gvk)
@@ -403,11 +423,23 @@ func showClusterObject(o *unstructured.Unstructured) (map[string]any, error) {
 		shown["data"] = o.Object["data"]
 	case "Secret":
 		shown["type"] = o.Object["type"]
+		if isHelmStorage(o) {
+			release, err := decodeRelease(o)
+			if err != nil {
+				return nil, err
+			}
+			shown["release"] = showRelease(release)
+			break
+		}
 		data, err := decodedData(o)
 		if err != nil {
 			return nil, err
 		}
 		shown["data"] = data
+	case "Namespace":
+		// Of a Namespace the recorder showed no fields.
+	case "Pod":
+		showPod(shown, o)
 	default:
 		fields, err := ownedFields(o)
 		if err != nil {
@@ -417,6 +449,22 @@ func showClusterObject(o *unstructured.Unstructured) (map[string]any, error) {
 	}
 	shown = withoutEmpty(shown)
 	return shown, nil
+}
+
+// showPod renders a Pod as the recorder did: of what it holds the phase alone, which the stand-in for the kubelet sets. The
+// recorder's was called replayer; here there may be two, that of this run and that of the embedded cluster.
+func showPod(shown map[string]any, pod *unstructured.Unstructured) {
+	phase, _, _ := unstructured.NestedString(pod.Object, "status", "phase")
+	shown["fields"] = map[string]any{"phase": phase}
+	var by []string
+	for _, m := range managers(pod) {
+		by = append(by, regexp.MustCompile(`^pod-(stand-in|simulator) `).ReplaceAllString(m, manager+" "))
+	}
+	slices.Sort(by)
+	shown["managers"] = slices.Compact(by)
+	labels := maps.Clone(pod.GetLabels())
+	delete(labels, "flux-cluster/simulated")
+	shown["labels"] = labels
 }
 
 func decodedData(o *unstructured.Unstructured) (map[string]any, error) {

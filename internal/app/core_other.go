@@ -1,0 +1,6 @@
+//go:build !unix
+
+package app
+
+// noCoreDumps does nothing: there are none.
+func noCoreDumps() error { return nil }
