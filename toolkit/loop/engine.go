@@ -47,6 +47,8 @@ func (e *engine[O]) Reconcile(ctx context.Context, req reconcile.Request) (recon
 	s := &session[O]{e: e, key: req.NamespacedName, holdsSlot: true, start: e.o.Clock.Now()}
 	defer s.release()
 
+	e.parking.begin(req.NamespacedName)
+	defer e.parking.end(req.NamespacedName)
 	obj := e.c.New()
 	if err := e.o.Client.Get(ctx, req.NamespacedName, obj); err != nil {
 		if apierrors.IsNotFound(err) {
@@ -58,6 +60,7 @@ func (e *engine[O]) Reconcile(ctx context.Context, req reconcile.Request) (recon
 	if e.writes.aheadOf(req.NamespacedName, obj.GetResourceVersion()) {
 		return reconcile.Result{RequeueAfter: cacheCatchUp}, nil
 	}
+	e.parking.read(req.NamespacedName, obj, !e.c.Policy.TokensWait)
 	s.open(ctx, obj.DeepCopyObject().(O))
 	defer s.stopWatchdog()
 	return s.reconcile(ctx)

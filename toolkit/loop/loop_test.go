@@ -13,6 +13,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlevent "sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -368,6 +370,8 @@ func TestTokensWait(t *testing.T) {
 	for _, wait := range []bool{false, true} {
 		b := newBench(t, Policy{TokensWait: wait}, newWidget())
 		ctx, cancel := context.WithCancelCause(context.Background())
+		b.engine.parking.begin(widgetKey)
+		b.engine.parking.read(widgetKey, newWidget(), !wait)
 		b.engine.parking.enter(widgetKey, cancel)
 		asked, changed := newWidget(), newWidget()
 		asked.Annotations = map[string]string{meta.ReconcileRequestAnnotation: "a"}
@@ -564,6 +568,76 @@ func TestPark(t *testing.T) {
 	if len(b.engine.slots) != 0 {
 		t.Errorf("%d slots are still taken", len(b.engine.slots))
 	}
+}
+
+// What changes between the start of a run and its wait ends the wait: controller-runtime tells it again only after the run.
+func TestOutdatedBeforeParking(t *testing.T) {
+	changed, asked := newWidget(), newWidget()
+	changed.Generation = 2
+	asked.Annotations = map[string]string{meta.ReconcileRequestAnnotation: "a"}
+	own := func(obj *widget) func(*bench) {
+		return func(b *bench) {
+			queued(t, func(q queue) {
+				b.engine.own().Update(context.Background(), ctrlevent.UpdateEvent{ObjectOld: newWidget(), ObjectNew: obj}, q)
+			})
+		}
+	}
+	watched := func(interrupts, initial bool) func(*bench) {
+		return func(b *bench) {
+			w := Watch{Map: func(_, _ client.Object) []types.NamespacedName { return []types.NamespacedName{widgetKey} }, Interrupts: interrupts}
+			queued(t, func(q queue) {
+				b.engine.mapped(w).Create(context.Background(), ctrlevent.CreateEvent{Object: newWidget(), IsInInitialList: initial}, q)
+			})
+		}
+	}
+	for _, c := range []struct {
+		name      string
+		event     func(*bench)
+		interrupt bool
+	}{
+		{"a new generation", own(changed), true},
+		{"a request", own(asked), true},
+		{"the generation it works on", own(newWidget()), false},
+		{"a source", watched(true, false), true},
+		{"a source, at the start of the process", watched(true, true), false},
+		{"something that only wakes", watched(false, false), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, Policy{}, newWidget())
+			b.do.reconcile = func(ctx context.Context, _ *widget, run *Run) error {
+				c.event(b)
+				if err := run.Park(ctx, func(ctx context.Context) error { return ctx.Err() }); err != nil {
+					return Interrupted("HealthCheckCanceled", err)
+				}
+				return nil
+			}
+			b.step()
+			ready := status.Find(b.get().Status.Conditions, meta.ReadyCondition)
+			if interrupted := ready.Status != metav1.ConditionTrue; interrupted != c.interrupt {
+				t.Errorf("the wait was interrupted: %t; Ready is %v", interrupted, ready)
+			}
+		})
+	}
+	t.Run("while the object is read", func(t *testing.T) {
+		p, ended := newParking(), false
+		p.begin(widgetKey)
+		p.outdate(widgetKey, changed, true)
+		p.interrupt(widgetKey)
+		p.read(widgetKey, newWidget(), true)
+		p.enter(widgetKey, func(error) { ended = true })
+		if !ended {
+			t.Error("the wait of a run that has read the old generation goes on")
+		}
+		ended = false
+		p.begin(widgetKey)
+		p.outdate(widgetKey, changed, true)
+		p.interrupt(widgetKey)
+		p.read(widgetKey, changed, true)
+		p.enter(widgetKey, func(error) { ended = true })
+		if ended {
+			t.Error("the wait of a run that has read the new generation has ended")
+		}
+	})
 }
 
 // A shutdown in the middle of a run leaves the object untouched.

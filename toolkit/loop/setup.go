@@ -44,10 +44,10 @@ func (h *Handle) Enqueue(key types.NamespacedName, interrupt bool) {
 	if q == nil {
 		return
 	}
-	q.Add(reconcile.Request{NamespacedName: key})
 	if interrupt {
 		h.parking.interrupt(key)
 	}
+	q.Add(reconcile.Request{NamespacedName: key})
 }
 
 // EnqueueAfter asks for a run of the object after a while; a parked wait goes on.
@@ -124,10 +124,8 @@ func (e *engine[O]) own() handler.EventHandler {
 		UpdateFunc: func(_ context.Context, ev ctrlevent.UpdateEvent, q queue) {
 			key := client.ObjectKeyFromObject(ev.ObjectNew)
 			if asksForRun(ev.ObjectOld, ev.ObjectNew) {
+				e.parking.outdate(key, ev.ObjectNew, !e.c.Policy.TokensWait)
 				q.Add(reconcile.Request{NamespacedName: key})
-				if ev.ObjectOld.GetGeneration() != ev.ObjectNew.GetGeneration() || !e.c.Policy.TokensWait {
-					e.parking.interrupt(key)
-				}
 			}
 			if e.writes.caughtUp(key, ev.ObjectNew.GetResourceVersion()) {
 				q.Add(reconcile.Request{NamespacedName: key})
@@ -135,8 +133,8 @@ func (e *engine[O]) own() handler.EventHandler {
 		},
 		DeleteFunc: func(_ context.Context, ev ctrlevent.DeleteEvent, q queue) {
 			key := client.ObjectKeyFromObject(ev.Object)
-			q.Add(reconcile.Request{NamespacedName: key})
 			e.parking.interrupt(key)
+			q.Add(reconcile.Request{NamespacedName: key})
 		},
 	}
 }
@@ -154,10 +152,11 @@ func asksForRun(before, after client.Object) bool {
 func (e *engine[O]) mapped(w Watch) handler.EventHandler {
 	wake := func(before, after client.Object, initial bool, q queue) {
 		for _, key := range w.Map(before, after) {
-			add(q, key, initial)
-			if w.Interrupts {
+			// In this order: the run that the event starts must not be interrupted by it.
+			if w.Interrupts && !initial {
 				e.parking.interrupt(key)
 			}
+			add(q, key, initial)
 		}
 	}
 	return handler.Funcs{

@@ -5,6 +5,9 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/seed-79636ae9/flux/api/meta"
 )
 
 // slots are the work slots of a controller: a run holds one while it works and none while it is parked, so
@@ -24,34 +27,111 @@ func (s slots) take(ctx context.Context) error {
 
 func (s slots) give() { <-s }
 
-// parking knows the parked runs, so that a newer event can end their wait. controller-runtime redelivers a
-// key only after Reconcile returned, therefore the interruption is ours to signal.
+// parking knows the runs under way, so that a newer event can end their wait. controller-runtime redelivers a
+// key only after Reconcile returned, therefore the interruption is ours to signal. An event that comes before the
+// run waits is kept for the wait: nothing would end it otherwise.
 type parking struct {
-	mu     sync.Mutex // guards parked
-	parked map[types.NamespacedName]context.CancelCauseFunc
+	mu   sync.Mutex // guards runs and what is in them
+	runs map[types.NamespacedName]*stay
+}
+
+// stay is one run under way.
+type stay struct {
+	read     bool                    // the run has read its object, and now reads what else it needs
+	seen     version                 // of the object that the run works on
+	outdated bool                    // something newer is to be done
+	cancel   context.CancelCauseFunc // ends the wait; nil: the run does not wait
+}
+
+// version is what tells one wish about an object from another.
+type version struct {
+	generation int64
+	token      string
+}
+
+func versionOf(obj client.Object) version {
+	return version{obj.GetGeneration(), obj.GetAnnotations()[meta.ReconcileRequestAnnotation]}
+}
+
+// after reports whether v asks for something that other does not know.
+func (v version) after(other version, tokens bool) bool {
+	return v.generation > other.generation || tokens && v.token != "" && v.generation == other.generation && v.token != other.token
 }
 
 func newParking() *parking {
-	return &parking{parked: map[types.NamespacedName]context.CancelCauseFunc{}}
+	return &parking{runs: map[types.NamespacedName]*stay{}}
 }
 
+// begin registers a run that is about to read its object.
+func (p *parking) begin(key types.NamespacedName) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.runs[key] = &stay{}
+}
+
+// read tells the object that the run works on. Whatever else has changed until now, the run is yet to read.
+func (p *parking) read(key types.NamespacedName, obj client.Object, tokens bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.runs[key]; s != nil {
+		v := versionOf(obj)
+		s.read, s.outdated = true, s.seen.after(v, tokens)
+		s.seen = v
+	}
+}
+
+func (p *parking) end(key types.NamespacedName) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.runs, key)
+}
+
+// enter lets cancel end the wait of a run, at once if the run is outdated already.
 func (p *parking) enter(key types.NamespacedName, cancel context.CancelCauseFunc) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.parked[key] = cancel
+	if s := p.runs[key]; s != nil {
+		s.cancel = cancel
+		s.endWait()
+	}
 }
 
 func (p *parking) leave(key types.NamespacedName) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.parked, key)
+	if s := p.runs[key]; s != nil {
+		s.cancel = nil
+	}
 }
 
-// interrupt ends the wait of a key, if it is parked.
+// interrupt ends the wait of a run, or lets it not begin.
 func (p *parking) interrupt(key types.NamespacedName) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if cancel, ok := p.parked[key]; ok {
-		cancel(ErrInterrupted)
+	if s := p.runs[key]; s != nil && s.read {
+		s.outdated = true
+		s.endWait()
+	}
+}
+
+// outdate interrupts a run that works on an older generation of its object than this one, or, if tokens count, has
+// not seen this request.
+func (p *parking) outdate(key types.NamespacedName, obj client.Object, tokens bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s, v := p.runs[key], versionOf(obj)
+	switch {
+	case s == nil:
+	case !s.read:
+		s.seen = v
+	case v.after(s.seen, tokens):
+		s.outdated = true
+		s.endWait()
+	}
+}
+
+func (s *stay) endWait() {
+	if s.outdated && s.cancel != nil {
+		s.cancel(ErrInterrupted)
 	}
 }

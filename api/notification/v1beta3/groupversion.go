@@ -1,0 +1,20 @@
+package v1beta3
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// GroupName of the kinds of this package.
+const GroupName string = "notification.toolkit.fluxcd.io"
+
+// GroupVersion of the kinds of this package.
+var GroupVersion = schema.GroupVersion{Group: GroupName, Version: "v1beta3"}
+
+// AddToScheme makes the kinds of this package known to s. It always returns nil; the signature is the customary one.
+func AddToScheme(s *runtime.Scheme) error {
+	s.AddKnownTypes(GroupVersion, &Alert{}, &AlertList{}, &Provider{}, &ProviderList{})
+	metav1.AddToGroupVersion(s, GroupVersion)
+	return nil
+}
