@@ -17,6 +17,8 @@ import (
 	extensionsv1beta1 "github.com/seed-79636ae9/flux/api/extensions/v1beta1"
 	helmv2 "github.com/seed-79636ae9/flux/api/helm/v2"
 	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
+	notificationv1 "github.com/seed-79636ae9/flux/api/notification/v1"
+	notificationv1beta3 "github.com/seed-79636ae9/flux/api/notification/v1beta3"
 	sourcev1 "github.com/seed-79636ae9/flux/api/source/v1"
 )
 
@@ -36,15 +38,14 @@ func notBuilt() []string {
 		"imagepolicies.image.toolkit.fluxcd.io",
 		"imagerepositories.image.toolkit.fluxcd.io",
 		"imageupdateautomations.image.toolkit.fluxcd.io",
-		"alerts.notification.toolkit.fluxcd.io",
-		"providers.notification.toolkit.fluxcd.io",
-		"receivers.notification.toolkit.fluxcd.io",
 	}
 }
 
 // addToScheme registers every kind that has types.
 func addToScheme(s *runtime.Scheme) error {
-	for _, add := range []func(*runtime.Scheme) error{sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme, extensionsv1beta1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme, notificationv1.AddToScheme, notificationv1beta3.AddToScheme,
+		extensionsv1beta1.AddToScheme,
+	} {
 		if err := add(s); err != nil {
 			return err
 		}

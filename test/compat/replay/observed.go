@@ -116,7 +116,7 @@ func (p *player) requests() []any {
 	p.seen.requests += len(all)
 	for _, r := range all {
 		// The sink is shared; requests name the namespace in their path or in their body.
-		if !strings.Contains(r.Path, p.r.Namespace) && !strings.Contains(string(r.Body), p.r.Namespace) {
+		if !mentions(r.Path, p.r.Namespace) && !mentions(string(r.Body), p.r.Namespace) {
 			continue
 		}
 		entry := map[string]any{"method": r.Method, "path": r.Path, "headers": shownHeaders(r.Header)}
@@ -129,6 +129,20 @@ func (p *player) requests() []any {
 		shown = append(shown, entry)
 	}
 	return shown
+}
+
+// mentions reports whether a text holds the name as a whole: the name of one recording may begin with that of another.
+func mentions(text, name string) bool {
+	for {
+		i := strings.Index(text, name)
+		if i < 0 {
+			return false
+		}
+		text = text[i+len(name):]
+		if text == "" || !strings.ContainsRune("-abcdefghijklmnopqrstuvwxyz0123456789", rune(text[0])) {
+			return true
+		}
+	}
 }
 
 func shownHeaders(h http.Header) map[string]string {
