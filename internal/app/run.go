@@ -189,6 +189,9 @@ func (p *process) cacheOptions(scheme *runtime.Scheme) (cache.Options, error) {
 			return o, fmt.Errorf("--watch-label-selector: %w", err)
 		}
 		for _, c := range p.chosen {
+			if c.Unsharded {
+				continue
+			}
 			for _, k := range c.Kinds {
 				obj, err := scheme.New(k.GroupVersionKind)
 				if err != nil {

@@ -38,6 +38,8 @@ type Component struct {
 	GracefulShutdown time.Duration
 	// Kinds are the kinds the component reconciles.
 	Kinds []kind.Kind
+	// Unsharded components see all objects of their kinds whatever --watch-label-selector says (wire.md 14).
+	Unsharded bool
 	// Requires are the kinds that must be installed before the component can start; it waits for them.
 	Requires []schema.GroupVersionKind
 	// FeatureGates are the gates the component knows, with their defaults (wire.md 15).

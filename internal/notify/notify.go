@@ -57,6 +57,7 @@ func Component() component.Component {
 		},
 		Short:      "notify",
 		Concurrent: 4,
+		Unsharded:  true,
 		Kinds:      []kind.Kind{ReceiverKind(), AlertProviderKind(), AlertKind()},
 		Requires: []schema.GroupVersionKind{
 			notificationv1.GroupVersion.WithKind(notificationv1.ReceiverKind),
