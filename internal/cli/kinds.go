@@ -4,9 +4,11 @@ import (
 	"github.com/seed-79636ae9/flux/internal/app"
 	"github.com/seed-79636ae9/flux/internal/generate"
 	"github.com/seed-79636ae9/flux/internal/helm"
+	"github.com/seed-79636ae9/flux/internal/image"
 	"github.com/seed-79636ae9/flux/internal/kind"
 	"github.com/seed-79636ae9/flux/internal/kustomize"
 	"github.com/seed-79636ae9/flux/internal/manifests"
+	"github.com/seed-79636ae9/flux/internal/notify"
 	"github.com/seed-79636ae9/flux/internal/source/bucket"
 	"github.com/seed-79636ae9/flux/internal/source/git"
 	"github.com/seed-79636ae9/flux/internal/source/helmchart"
@@ -20,8 +22,8 @@ func Kinds() kind.Set {
 		oci.Kind(), bucket.Kind(), git.Kind(), helmrepo.Kind(), helmchart.Kind(), generate.ExternalArtifact(),
 		generate.Kind(),
 		helm.Kind(), kustomize.Kind(),
-		kind.Receiver(), kind.AlertProvider(), kind.Alert(),
-		kind.ImageRepository(), kind.ImagePolicy(), kind.ImageUpdateAutomation(),
+		notify.ReceiverKind(), notify.ProviderKind(), notify.AlertKind(),
+		image.RepositoryKind(), image.PolicyKind(), image.UpdateKind(),
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/seed-79636ae9/flux/internal/kind"
+	"github.com/seed-79636ae9/flux/internal/notify"
 	"github.com/seed-79636ae9/flux/internal/ops"
 )
 
@@ -241,7 +242,7 @@ func TestErrors(t *testing.T) {
 
 func TestHintsAreSpecific(t *testing.T) {
 	f := newFactory(Config{Program: "flux", Getenv: func(string) string { return "" }})
-	err := fmt.Errorf("outer: %w", hinted(&ops.NotFoundError{Kind: kind.Receiver(), Namespace: "a", Name: "b"}, "flux get receivers"))
+	err := fmt.Errorf("outer: %w", hinted(&ops.NotFoundError{Kind: notify.ReceiverKind(), Namespace: "a", Name: "b"}, "flux get receivers"))
 	if got := f.hint(err, ""); got != "flux get receivers" {
 		t.Errorf("the explicit hint is lost: %q", got)
 	}

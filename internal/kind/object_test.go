@@ -116,7 +116,13 @@ func TestState(t *testing.T) {
 }
 
 func TestNamed(t *testing.T) {
-	kinds := Set{ImageUpdateAutomation(), Receiver()}
+	kinds := Set{
+		{
+			GroupVersionKind: schema.GroupVersionKind{Group: "image.toolkit.fluxcd.io", Version: "v1", Kind: "ImageUpdateAutomation"},
+			Resource:         "imageupdateautomations", Short: []string{"iua", "imgupd", "imgauto"},
+		},
+		{GroupVersionKind: schema.GroupVersionKind{Group: "notification.toolkit.fluxcd.io", Version: "v1", Kind: "Receiver"}, Resource: "receivers"},
+	}
 	for word, want := range map[string]string{
 		"ImageUpdateAutomation": "ImageUpdateAutomation", "iua": "ImageUpdateAutomation", "IMAGEUPDATEAUTOMATIONS": "ImageUpdateAutomation",
 		"imageupdateautomation.image.toolkit.fluxcd.io":     "ImageUpdateAutomation",

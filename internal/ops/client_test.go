@@ -41,10 +41,15 @@ func (c armedClock) NewTimer(d time.Duration) clock.Timer {
 	return t
 }
 
+// hooks describes any kind: the client does the same for all.
+func hooks() kind.Kind {
+	return kind.Kind{GroupVersionKind: schema.GroupVersionKind{Group: "notification.toolkit.fluxcd.io", Version: "v1", Kind: "Receiver"}, Resource: "receivers"}
+}
+
 func fakeClient(objects ...runtime.Object) (*Client, *fake.FakeDynamicClient, *clocktesting.FakeClock) {
 	clock := clocktesting.NewFakeClock(time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC))
 	d := fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
-		kind.Receiver().GVR(): "ReceiverList",
+		hooks().GVR(): "ReceiverList",
 	}, objects...)
 	return &Client{Dynamic: d, Clock: clock}, d, clock
 }
@@ -60,14 +65,14 @@ func TestUntilPolls(t *testing.T) {
 	reads := make(chan struct{}, 10)
 	done := make(chan error)
 	go func() {
-		_, err := client.Until(t.Context(), kind.Receiver(), "default", "hook", func(o kind.Object) (bool, error) {
+		_, err := client.Until(t.Context(), hooks(), "default", "hook", func(o kind.Object) (bool, error) {
 			reads <- struct{}{}
 			return o.IsTrue("Ready"), nil
 		})
 		done <- err
 	}()
 	<-reads
-	if _, err := d.Resource(kind.Receiver().GVR()).Namespace("default").Update(t.Context(), receiver("True"), metav1.UpdateOptions{}); err != nil {
+	if _, err := d.Resource(hooks().GVR()).Namespace("default").Update(t.Context(), receiver("True"), metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	<-armed
@@ -86,7 +91,7 @@ func TestUntilPolls(t *testing.T) {
 func TestUntilEndsWithContext(t *testing.T) {
 	client, _, _ := fakeClient(receiver("False"))
 	ctx, cancel := context.WithCancel(t.Context())
-	obj, err := client.AwaitReady(ctx, kind.Receiver(), "default", "hook", func(kind.Object) { cancel() })
+	obj, err := client.AwaitReady(ctx, hooks(), "default", "hook", func(kind.Object) { cancel() })
 	var late *TimeoutError
 	if !errors.As(err, &late) || obj.GetName() != "hook" || !errors.Is(err, context.Canceled) {
 		t.Errorf("AwaitReady = %v, %v, want a TimeoutError with the object", obj.GetName(), err)
