@@ -1,4 +1,3 @@
-// Package notify is the component notification-controller: events out to the Providers of Alerts, webhooks in through Receivers.
 package notify
 
 import (
@@ -12,28 +11,19 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	notificationv1 "github.com/seed-79636ae9/flux/api/notification/v1"
 	notificationv1beta3 "github.com/seed-79636ae9/flux/api/notification/v1beta3"
 	"github.com/seed-79636ae9/flux/internal/component"
 	"github.com/seed-79636ae9/flux/internal/kind"
-	"github.com/seed-79636ae9/flux/internal/notify/httpmetrics"
 	"github.com/seed-79636ae9/flux/internal/notify/receiver"
 	"github.com/seed-79636ae9/flux/toolkit/event"
 )
 
 // Name is the upstream name of the component: event source and field manager.
 const Name = "notification-controller"
-
-// Limits of the HTTP servers (wire contract 11).
-const (
-	headerTimeout = 10 * time.Second
-	readTimeout   = 30 * time.Second
-	writeTimeout  = time.Minute
-	idleTimeout   = 2 * time.Minute
-	maxHeader     = 256 << 10
-)
 
 // Component describes notification-controller.
 func Component() component.Component {
@@ -58,7 +48,7 @@ func Component() component.Component {
 		Short:      "notify",
 		Concurrent: 4,
 		Unsharded:  true,
-		Kinds:      []kind.Kind{ReceiverKind(), AlertProviderKind(), AlertKind()},
+		Kinds:      []kind.Kind{ReceiverKind(), ProviderKind(), AlertKind()},
 		Requires: []schema.GroupVersionKind{
 			notificationv1.GroupVersion.WithKind(notificationv1.ReceiverKind),
 			notificationv1beta3.GroupVersion.WithKind(notificationv1beta3.AlertKind),
@@ -109,10 +99,30 @@ func (i *instance) Prepare(host *component.Host) (err error) {
 		NoCrossNamespaceRefs: host.Common.NoCrossNamespaceRefs, UserAgent: host.UserAgent, Metrics: i.metrics, Log: host.Log,
 	})
 	i.hooks = receiver.New(receiver.Options{
-		Manager: host.Manager, Client: host.Client, Reader: host.Reader, NoCrossNamespaceRefs: host.Common.NoCrossNamespaceRefs, Log: host.Log,
+		NoCrossNamespaceRefs: host.Common.NoCrossNamespaceRefs, ExportPaths: i.exportPaths, Registry: metrics.Registry, Log: host.Log,
 	})
-	return nil
+	shared := *host
+	return host.Manager.Add(manager.RunnableFunc(func(ctx context.Context) error { return i.follow(ctx, &shared) }))
 }
+
+// follow lets webhooks be answered without the lease, as soon as the kind is installed.
+func (i *instance) follow(ctx context.Context, host *component.Host) error {
+	for {
+		err := i.hooks.Follow(ctx, host)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		host.Log.Info("webhooks are not answered yet", "reason", err.Error())
+		select {
+		case <-time.After(followRetry):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// followRetry is how often it is tried to follow Receivers while their kind is not installed.
+const followRetry = time.Second
 
 // Release implements component.Preparer.
 func (i *instance) Release() error { return nil }
@@ -136,20 +146,19 @@ func (i *instance) Drain(ctx context.Context) error {
 
 // Serving implements component.Server.
 func (i *instance) Serving() []component.Endpoint {
-	measured := func(prefix string, h http.Handler) http.Handler {
-		return httpmetrics.New(metrics.Registry, prefix, i.exportPaths).Wrap(h)
-	}
+	// There is one path: others are answered 404.
+	events := receiver.NewHTTPMetrics(metrics.Registry, "gotk_event", "event-receiver").
+		Wrap(EventHandler(i.dispatcher), func(*http.Request) string { return "/" })
 	return []component.Endpoint{
-		{Flag: "events-addr", Addr: i.eventsAddr, Handler: measured("gotk_event", EventHandler(i.dispatcher)), Server: server, Posts: true},
-		{Flag: "receiverAddr", Addr: i.receiverAddr, Handler: measured("gotk_receiver", i.hooks), Server: server},
+		{Flag: "events-addr", Addr: i.eventsAddr, Handler: events, Server: server, Posts: true},
+		{Flag: "receiverAddr", Addr: i.receiverAddr, Handler: i.hooks, Server: server},
 	}
 }
 
 func server(addr string, h http.Handler) *http.Server {
-	return &http.Server{
-		Addr: addr, Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: maxHeader,
-	}
+	s := receiver.HTTPServer(h)
+	s.Addr = addr
+	return s
 }
 
 // Setup implements component.Instance.

@@ -17,7 +17,7 @@ import (
 // replayed are the kinds whose recordings are played. A new kind adds its folder's name, and its
 // component to replayedComponents.
 func replayed() []string {
-	return []string{"artifactgenerator", "gitrepository", "helmchart", "helmrelease", "helmrepository", "kustomization", "notification", "ocirepository"}
+	return []string{"artifactgenerator", "gitrepository", "helmchart", "helmrelease", "helmrepository", "kustomization", "notification", "ocirepository", "receiver"}
 }
 
 func replayedComponents() []string {

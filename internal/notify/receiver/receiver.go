@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -59,13 +60,15 @@ type Options struct {
 	Log      logr.Logger
 }
 
-// Server reconciles Receivers and answers their webhooks. It answers 503 until Setup has been called and the Receivers are known.
+// Server reconciles Receivers and answers their webhooks. It answers 503 until Follow has succeeded and the Receivers are known.
 type Server struct {
 	options Options
 	index   *index
 	issuers *issuers
 	metrics *HTTPMetrics
-	backend atomic.Pointer[backend] // nil before Setup
+	backend atomic.Pointer[backend] // nil before Follow
+
+	following sync.Mutex // serialises Follow
 }
 
 // backend is what a Server needs of the process.
@@ -85,8 +88,14 @@ func New(o Options) *Server {
 	return s
 }
 
-// Setup adds the controller of Receivers to the host and begins to follow them. It is called once.
-func (s *Server) Setup(ctx context.Context, host *component.Host) error {
+// Follow begins to follow Receivers, so that their webhooks are answered. It returns an error while the kind is not installed, and does
+// nothing once it has succeeded. Every process answers, also those that wait for the lease.
+func (s *Server) Follow(ctx context.Context, host *component.Host) error {
+	s.following.Lock()
+	defer s.following.Unlock()
+	if s.backend.Load() != nil {
+		return nil
+	}
 	informer, err := host.Manager.GetCache().GetInformer(ctx, &notificationv1.Receiver{})
 	if err != nil {
 		return fmt.Errorf("following Receivers: %w", err)
@@ -95,17 +104,23 @@ func (s *Server) Setup(ctx context.Context, host *component.Host) error {
 	if err != nil {
 		return fmt.Errorf("following Receivers: %w", err)
 	}
+	s.backend.Store(&backend{client: host.Client, reader: host.Reader, synced: registration.HasSynced})
+	return nil
+}
+
+// Setup adds the controller of Receivers to the host. It is called once.
+func (s *Server) Setup(ctx context.Context, host *component.Host) error {
+	if err := s.Follow(ctx, host); err != nil {
+		return err
+	}
 	var watches []loop.Watch
 	if host.Common.WatchConfigs != nil && !host.Common.Gates["DisableConfigWatchers"] {
 		secrets := &metav1.PartialObjectMetadata{}
 		secrets.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
 		watches = append(watches, loop.Watch{Object: secrets, Map: s.onSecret})
 	}
-	if _, err := s.controller(host.Reader, watches).SetupWithManager(host.Manager, s.loopOptions(host.LoopOptions())); err != nil {
-		return err
-	}
-	s.backend.Store(&backend{client: host.Client, reader: host.Reader, synced: registration.HasSynced})
-	return nil
+	_, err := s.controller(host.Reader, watches).SetupWithManager(host.Manager, s.loopOptions(host.LoopOptions()))
+	return err
 }
 
 // loopOptions are those of the host, as Receivers have them: events stay in the cluster (receiver 5), and runs come when the event of
