@@ -122,8 +122,11 @@ func (p *player) requests() []any {
 		entry := map[string]any{"method": r.Method, "path": r.Path, "headers": shownHeaders(r.Header)}
 		var body any
 		if json.Unmarshal(r.Body, &body) == nil {
+			if fields, ok := body.(map[string]any); ok && fields["when"] != nil {
+				fields["when"] = "<unix-time>"
+			}
 			entry["json"] = body
-		} else if len(r.Body) > 0 {
+		} else {
 			entry["body"] = string(r.Body)
 		}
 		shown = append(shown, entry)
