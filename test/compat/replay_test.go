@@ -17,11 +17,14 @@ import (
 // replayed are the kinds whose recordings are played. A new kind adds its folder's name, and its
 // component to replayedComponents.
 func replayed() []string {
-	return []string{"artifactgenerator", "gitrepository", "helmchart", "helmrelease", "helmrepository", "kustomization", "ocirepository"}
+	return []string{
+		"artifactgenerator", "gitrepository", "helmchart", "helmrelease", "helmrepository", "imagepolicy", "imagerepository", "kustomization",
+		"ocirepository",
+	}
 }
 
 func replayedComponents() []string {
-	return []string{"source-controller", "kustomize-controller", "helm-controller", "source-watcher"}
+	return []string{"source-controller", "kustomize-controller", "helm-controller", "source-watcher", "image-reflector-controller"}
 }
 
 // replayedFlags are those the recorder gave, and the one that makes drift a matter of the
