@@ -116,6 +116,9 @@ func (s *Storage) advertise() (string, error) {
 	return addr, nil
 }
 
+// Dir is the directory of the open store.
+func (s *Storage) Dir() string { return s.dir }
+
 // Store is the open store.
 func (s *Storage) Store() *artifact.Store { return s.store }
 

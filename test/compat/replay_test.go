@@ -17,11 +17,16 @@ import (
 // replayed are the kinds whose recordings are played. A new kind adds its folder's name, and its
 // component to replayedComponents.
 func replayed() []string {
-	return []string{"artifactgenerator", "gitrepository", "helmchart", "helmrelease", "helmrepository", "kustomization", "notification", "ocirepository", "receiver"}
+	return []string{
+		"artifactgenerator", "gitrepository", "helmchart", "helmrelease", "helmrepository", "imagepolicy", "imagerepository", "kustomization",
+		"notification", "ocirepository", "receiver",
+	}
 }
 
 func replayedComponents() []string {
-	return []string{"source-controller", "kustomize-controller", "helm-controller", "notification-controller", "source-watcher"}
+	return []string{
+		"source-controller", "kustomize-controller", "helm-controller", "notification-controller", "image-reflector-controller", "source-watcher",
+	}
 }
 
 // replayedFlags are those the recorder gave, and the one that makes drift a matter of the
