@@ -13,9 +13,7 @@ import (
 
 // Components is the list of what this build can run.
 func Components() []component.Component {
-<<<<<<< HEAD
-	return []component.Component{source.Component(), kustomize.Component(), helm.Component(), notify.Component(), generate.Component()}
-=======
-	return []component.Component{source.Component(), kustomize.Component(), helm.Component(), generate.Component(), image.Reflector()}
->>>>>>> reflect
+	return []component.Component{
+		source.Component(), kustomize.Component(), helm.Component(), notify.Component(), generate.Component(), image.Reflector(),
+	}
 }

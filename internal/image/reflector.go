@@ -45,7 +45,7 @@ func Reflector() component.Component {
 		},
 		Short:      "image-reflector",
 		Concurrent: 4,
-		Kinds:      []kind.Kind{kind.ImageRepository(), kind.ImagePolicy()},
+		Kinds:      []kind.Kind{RepositoryKind(), PolicyKind()},
 		Requires: []schema.GroupVersionKind{
 			imagev1.GroupVersion.WithKind(imagev1.ImageRepositoryKind), imagev1.GroupVersion.WithKind(imagev1.ImagePolicyKind),
 		},

@@ -36,27 +36,14 @@ func notBuilt() []string {
 		"alertproviders.flagger.app",
 		"canaries.flagger.app",
 		"metrictemplates.flagger.app",
-<<<<<<< HEAD
-		"imagepolicies.image.toolkit.fluxcd.io",
-		"imagerepositories.image.toolkit.fluxcd.io",
-		"imageupdateautomations.image.toolkit.fluxcd.io",
-=======
-		"alerts.notification.toolkit.fluxcd.io",
-		"providers.notification.toolkit.fluxcd.io",
-		"receivers.notification.toolkit.fluxcd.io",
->>>>>>> reflect
 	}
 }
 
 // addToScheme registers every kind that has types.
 func addToScheme(s *runtime.Scheme) error {
-<<<<<<< HEAD
-	for _, add := range []func(*runtime.Scheme) error{sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme, notificationv1.AddToScheme, notificationv1beta3.AddToScheme,
-		extensionsv1beta1.AddToScheme,
-=======
 	for _, add := range []func(*runtime.Scheme) error{
-		sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme, extensionsv1beta1.AddToScheme, imagev1.AddToScheme,
->>>>>>> reflect
+		sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme, notificationv1.AddToScheme, notificationv1beta3.AddToScheme,
+		extensionsv1beta1.AddToScheme, imagev1.AddToScheme,
 	} {
 		if err := add(s); err != nil {
 			return err
