@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -26,6 +27,7 @@ import (
 	helmv2 "github.com/seed-79636ae9/flux/api/helm/v2"
 	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
 	sourcev1 "github.com/seed-79636ae9/flux/api/source/v1"
+	"github.com/seed-79636ae9/flux/internal/component"
 )
 
 // parse parses a command line as `flux run` does, or the program under an upstream name.
@@ -77,6 +79,10 @@ func TestUpstreamFlags(t *testing.T) {
 			"http-timeout": "30s", "graceful-shutdown-timeout": "10m0s", "snapshot-digest-algo": "sha256",
 			"oom-watch-memory-threshold": "95", "oom-watch-interval": "500ms", "oom-watch-max-memory-path": "", "oom-watch-current-memory-path": "",
 		},
+		"notification-controller": {
+			"concurrent": "4", "no-cross-namespace-refs": "false", "events-addr": ":9090", "receiverAddr": ":9292", "rate-limit-interval": "5m0s",
+			"export-http-path-metrics": "false",
+		},
 		// artifactgenerator 65: the time of a run, and ten at once.
 		"source-watcher": {
 			"concurrent": "10", "no-cross-namespace-refs": "false", "http-retry": "9", "requeue-dependency": "5s",
@@ -121,7 +127,7 @@ func TestPrefixedFlags(t *testing.T) {
 	for _, c := range o.chosen {
 		got = append(got, *c.concurrent)
 	}
-	if diff := cmp.Diff([]int{2, 20, 4, 10}, got); diff != "" {
+	if diff := cmp.Diff([]int{2, 20, 4, 4, 10}, got); diff != "" {
 		t.Errorf("concurrency of %v (_common 11; -want +got):\n%s", Names(), diff)
 	}
 }
@@ -162,7 +168,7 @@ func TestSharedFlags(t *testing.T) {
 		}
 		return got
 	}
-	if diff := cmp.Diff(map[string]string{"source-controller": "30s", "kustomize-controller": "30s", "helm-controller": "30s", "source-watcher": "5s"}, requeue()); diff != "" {
+	if diff := cmp.Diff(map[string]string{"source-controller": "30s", "kustomize-controller": "30s", "helm-controller": "30s", "notification-controller": "30s", "source-watcher": "5s"}, requeue()); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
 	if got := requeue("--requeue-dependency=7s"); got["source-controller"] != "7s" || got["source-watcher"] != "7s" {
@@ -188,6 +194,34 @@ func TestSharedFlags(t *testing.T) {
 	}
 	if err := one.Parse([]string{"--n=x"}); err == nil {
 		t.Error("a shared flag takes nonsense")
+	}
+}
+
+// Artifacts and events share an address, told apart by the method; two endpoints of one sort do not.
+func TestShare(t *testing.T) {
+	answer := func(word string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, word) })
+	}
+	artifacts := component.Endpoint{Flag: "storage-addr", Addr: ":9090", Handler: answer("artifacts")}
+	events := component.Endpoint{Flag: "events-addr", Addr: ":9090", Handler: answer("events"), Posts: true}
+	hooks := component.Endpoint{Flag: "receiverAddr", Addr: ":9292", Handler: answer("hooks")}
+	for _, order := range [][]component.Endpoint{{artifacts, events, hooks}, {events, hooks, artifacts}} {
+		got, err := share(order)
+		if err != nil || len(got) != 2 {
+			t.Fatalf("%v, %v", got, err)
+		}
+		i := slices.IndexFunc(got, func(e component.Endpoint) bool { return e.Addr == ":9090" })
+		for method, want := range map[string]string{"GET": "artifacts", "HEAD": "artifacts", "POST": "events", "PUT": "events"} {
+			w := httptest.NewRecorder()
+			got[i].Handler.ServeHTTP(w, httptest.NewRequest(method, "/", nil))
+			if w.Body.String() != want {
+				t.Errorf("%s is answered by %q, want %q", method, w.Body, want)
+			}
+		}
+	}
+	hooks.Addr = ":9090"
+	if _, err := share([]component.Endpoint{artifacts, hooks}); err == nil || !strings.Contains(err.Error(), "--receiverAddr") {
+		t.Errorf("error = %v", err)
 	}
 }
 
@@ -318,7 +352,8 @@ func TestGates(t *testing.T) {
 			"DetectDrift": false, "CorrectDrift": false, "AllowDNSLookups": false, "OOMWatch": false, "AdoptLegacyReleases": false,
 			"DisableChartDigestTracking": false, "UseHelm3Defaults": false, "DefaultToRetryOnFailure": false,
 		},
-		"source-watcher": {"DirectSourceFetch": false},
+		"notification-controller": {"ObjectLevelWorkloadIdentity": false, "CacheSecretsAndConfigMaps": false, "DisableConfigWatchers": false},
+		"source-watcher":          {"DirectSourceFetch": false},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("gates (-want +got):\n%s", diff)

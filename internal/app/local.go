@@ -23,6 +23,8 @@ func Controllers(version string) local.Controllers {
 			"--source-storage-path=" + filepath.Join(l.Dir, "artifacts"),
 			"--source-storage-addr=" + l.ArtifactsAddr,
 			"--source-storage-adv-addr=" + l.ArtifactsAddr,
+			"--notify-events-addr=" + l.ArtifactsAddr,
+			"--receiverAddr=" + l.HooksAddr,
 			"--metrics-addr=" + l.MetricsAddr,
 			"--health-addr=" + l.HealthAddr,
 		})

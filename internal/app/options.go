@@ -22,7 +22,7 @@ import (
 // colliding are the flags of single components that more than one upstream controller has with a meaning of its
 // own. In a process of several components they carry the component's short name: --kustomize-concurrent.
 func colliding() []string {
-	return []string{"concurrent", "storage-path", "storage-addr", "storage-adv-addr"}
+	return []string{"concurrent", "storage-path", "storage-addr", "storage-adv-addr", "events-addr"}
 }
 
 // Options is a process to run.
@@ -101,7 +101,11 @@ func New(names []string, plain bool, fs *pflag.FlagSet) (*Options, error) {
 			if !plain && slices.Contains(colliding(), f.Name) {
 				f.Name = c.Short + "-" + f.Name
 			}
-			if other := fs.Lookup(f.Name); other != nil {
+			if other := fs.Lookup(f.Name); other != nil && slices.Contains(colliding(), f.Name) {
+				// Upstream's program has no flag of the other meaning.
+				*other = *f
+				return
+			} else if other != nil {
 				// Components that mean the same by a flag hear of it together.
 				other.Value = both{other.Value, f.Value}
 				return

@@ -189,6 +189,9 @@ func (p *process) cacheOptions(scheme *runtime.Scheme) (cache.Options, error) {
 			return o, fmt.Errorf("--watch-label-selector: %w", err)
 		}
 		for _, c := range p.chosen {
+			if c.Unsharded {
+				continue
+			}
 			for _, k := range c.Kinds {
 				obj, err := scheme.New(k.GroupVersionKind)
 				if err != nil {
@@ -215,9 +218,9 @@ func (p *process) report(context.Context) (err error) {
 		return fmt.Errorf("making the client for events: %w", err)
 	}
 	p.writer = event.NewKubernetesWriter(event.KubernetesOptions{Client: set.CoreV1().Events(""), Log: p.log.WithName("events"), Metrics: counters})
-	p.drains = append(p.drains, p.writer.Shutdown)
 	p.sink = event.Nop{}
-	if p.shared.eventsAddr != "" {
+	switch taker := p.taker(); {
+	case p.shared.eventsAddr != "":
 		sink, err := event.NewHTTPSink(event.HTTPOptions{
 			Address: p.shared.eventsAddr, UserAgent: "flux/" + p.Version, Log: p.log.WithName("events"), Metrics: counters,
 		})
@@ -226,6 +229,29 @@ func (p *process) report(context.Context) (err error) {
 		}
 		p.sink = sink
 		p.drains = append(p.drains, sink.Shutdown)
+	case taker != nil:
+		sink := event.NewLocalSink(event.LocalOptions{Take: taker.TakeEvent, Metrics: counters})
+		p.sink = sink
+		p.drains = append(p.drains, sink.Shutdown)
+	}
+	if taker := p.taker(); taker != nil {
+		p.drains = append(p.drains, func(ctx context.Context) error {
+			// What could not be told is told of, which takes a moment too.
+			ctx, cancel := context.WithTimeout(ctx, drainTimeout/2)
+			defer cancel()
+			return taker.Drain(ctx)
+		})
+	}
+	p.drains = append(p.drains, p.writer.Shutdown)
+	return nil
+}
+
+// taker is the component of the process that takes events; nil: there is none.
+func (p *process) taker() component.EventTaker {
+	for _, c := range p.chosen {
+		if taker, ok := c.instance.(component.EventTaker); ok {
+			return taker
+		}
 	}
 	return nil
 }
@@ -248,10 +274,11 @@ func (p *process) identify(context.Context) error {
 func (p *process) share(context.Context) error {
 	p.host = component.Host{
 		Manager: p.manager, Config: p.config, Client: p.manager.GetClient(), Reader: p.manager.GetAPIReader(),
-		Namespace: p.namespace, Clusters: p.clusters, Metrics: p.metrics, Auth: p.auth,
+		Namespace: p.namespace, Clusters: p.clusters, Metrics: p.metrics, Auth: p.auth, Recorder: p.recorder, UserAgent: "flux/" + p.Version,
 	}
 	for _, c := range p.chosen {
 		if preparer, ok := c.instance.(component.Preparer); ok {
+			p.host.Common, p.host.Log = p.common(c), p.log.WithName(c.Name)
 			if err := preparer.Prepare(&p.host); err != nil {
 				return fmt.Errorf("preparing %s: %w", c.Name, err)
 			}
@@ -288,26 +315,61 @@ func (p *process) stores() []*artifact.Store {
 // serve listens on the addresses of the components. Listening happens here, so that a port that is taken is
 // told at once; serving starts with the manager.
 func (p *process) serve(context.Context) error {
+	var endpoints []component.Endpoint
 	for _, c := range p.chosen {
-		server, ok := c.instance.(component.Server)
-		if !ok {
-			continue
+		if server, ok := c.instance.(component.Server); ok {
+			endpoints = append(endpoints, server.Serving()...)
 		}
-		addr, handler := server.Serving()
-		if addr == "" {
-			continue
-		}
-		listener, err := net.Listen("tcp", addr)
+	}
+	shared, err := share(endpoints)
+	if err != nil {
+		return err
+	}
+	for _, e := range shared {
+		listener, err := net.Listen("tcp", e.Addr)
 		if err != nil {
-			return fmt.Errorf("%s: listening: %w", c.Name, err)
+			return fmt.Errorf("--%s: listening: %w", e.Flag, err)
 		}
 		if err := p.manager.Add(manager.RunnableFunc(func(ctx context.Context) error {
-			return serveUntil(ctx, artifact.Server(addr, handler), listener)
+			return serveUntil(ctx, e.Server(e.Addr, e.Handler), listener)
 		})); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// share puts endpoints of one address together: one that is posted to, and one that is read from.
+func share(endpoints []component.Endpoint) ([]component.Endpoint, error) {
+	var out []component.Endpoint
+	for _, e := range endpoints {
+		i := slices.IndexFunc(out, func(other component.Endpoint) bool { return other.Addr == e.Addr })
+		switch {
+		case i < 0:
+			out = append(out, e)
+		case out[i].Posts == e.Posts:
+			return nil, fmt.Errorf("--%s=%s is also the address of --%s: choose another", e.Flag, e.Addr, out[i].Flag)
+		default:
+			posts, reads := e, out[i]
+			if reads.Posts {
+				posts, reads = reads, posts
+			}
+			reads.Handler = byMethod(posts.Handler, reads.Handler)
+			out[i] = reads
+		}
+	}
+	return out, nil
+}
+
+// byMethod hands what is read to one handler and what is written to another.
+func byMethod(posts, reads http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost || r.Method == http.MethodPut {
+			posts.ServeHTTP(w, r)
+			return
+		}
+		reads.ServeHTTP(w, r)
+	})
 }
 
 func serveUntil(ctx context.Context, s *http.Server, l net.Listener) error {
@@ -344,18 +406,7 @@ func (p *process) setup(ctx context.Context, c chosen) error {
 		return err
 	}
 	host := p.host
-	host.Log = p.log.WithName(c.Name)
-	hostname, _ := os.Hostname()
-	host.Events = &event.Recorder{
-		Component: c.Name, Instance: hostname, Scheme: p.manager.GetScheme(), Kubernetes: p.writer, Sink: p.sink, Log: host.Log,
-	}
-	host.Common = component.Common{
-		Concurrent: *c.concurrent, MaxParked: p.shared.maxParked, JitterPercent: p.shared.jitter,
-		MinRetryDelay: p.shared.minRetryDelay, MaxRetryDelay: p.shared.maxRetryDelay,
-		RequeueDependency: p.requeueDependency(c), HTTPRetry: p.shared.httpRetry,
-		NoCrossNamespaceRefs: p.shared.noCrossNamespaceRefs, DefaultServiceAccount: p.shared.defaultServiceAccount,
-		WatchConfigs: p.selector, Gates: p.gates[c.Name],
-	}
+	host.Log, host.Events, host.Common = p.log.WithName(c.Name), p.recorder(c.Name), p.common(c)
 	if err := c.instance.Setup(ctx, &host); err != nil {
 		return fmt.Errorf("starting %s: %w", c.Name, err)
 	}
@@ -363,6 +414,25 @@ func (p *process) setup(ctx context.Context, c chosen) error {
 		p.Started()
 	}
 	return nil
+}
+
+// recorder sends events under the name of a component.
+func (p *process) recorder(component string) *event.Recorder {
+	hostname, _ := os.Hostname()
+	return &event.Recorder{
+		Component: component, Instance: hostname, Scheme: p.manager.GetScheme(), Kubernetes: p.writer, Sink: p.sink, Log: p.log.WithName(component),
+	}
+}
+
+// common are the options that a component shares with the others.
+func (p *process) common(c chosen) component.Common {
+	return component.Common{
+		Concurrent: *c.concurrent, MaxParked: p.shared.maxParked, JitterPercent: p.shared.jitter,
+		MinRetryDelay: p.shared.minRetryDelay, MaxRetryDelay: p.shared.maxRetryDelay,
+		RequeueDependency: p.requeueDependency(c), HTTPRetry: p.shared.httpRetry,
+		NoCrossNamespaceRefs: p.shared.noCrossNamespaceRefs, DefaultServiceAccount: p.shared.defaultServiceAccount,
+		WatchConfigs: p.selector, Gates: p.gates[c.Name],
+	}
 }
 
 // awaitKinds waits for the component's CRDs: one that is missing makes the component unready, not its neighbours.

@@ -93,6 +93,7 @@ func (o *statusOptions) print(w io.Writer, s local.Status) error {
 		row("Pods", "simulated: no container runs")
 		row("API server", "%s", s.Server)
 		row("Git server", "http://127.0.0.1:%d", s.Ports.Git)
+		row("Webhooks", "http://127.0.0.1:%d", s.Ports.Hooks)
 		row("Registry", "%s", s.Registry)
 		row("Sync", "%s", syncLine(s))
 	}

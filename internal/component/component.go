@@ -38,6 +38,8 @@ type Component struct {
 	GracefulShutdown time.Duration
 	// Kinds are the kinds the component reconciles.
 	Kinds []kind.Kind
+	// Unsharded components see all objects of their kinds whatever --watch-label-selector says (wire.md 14).
+	Unsharded bool
 	// Requires are the kinds that must be installed before the component can start; it waits for them.
 	Requires []schema.GroupVersionKind
 	// FeatureGates are the gates the component knows, with their defaults (wire.md 15).
@@ -56,10 +58,32 @@ type Instance interface {
 	Setup(ctx context.Context, host *Host) error
 }
 
-// Server is an instance that serves HTTP on an address of its own.
+// Endpoint is what a component serves on an address of its own.
+type Endpoint struct {
+	// Flag is the name of the flag that says the address, for messages.
+	Flag string
+	// Addr is the host:port to listen on.
+	Addr string
+	// Handler answers.
+	Handler http.Handler
+	// Server returns the HTTP server with the limits that suit the handler, not yet listening.
+	Server func(addr string, h http.Handler) *http.Server
+	// Posts: the handler takes what is posted, and can share an address with one that is read from.
+	Posts bool
+}
+
+// Server is an instance that serves HTTP.
 type Server interface {
-	// Serving returns the listen address and the handler, after Prepare; empty: nothing to serve.
-	Serving() (addr string, h http.Handler)
+	// Serving returns the endpoints, after Prepare.
+	Serving() []Endpoint
+}
+
+// EventTaker is an instance that takes the events of the components of its process.
+type EventTaker interface {
+	// TakeEvent takes one event. It returns soon once ctx has ended, and false when it knows the event already.
+	TakeEvent(ctx context.Context, p event.Payload) bool
+	// Drain finishes what was taken, until ctx ends. It is called once no more events come.
+	Drain(ctx context.Context) error
 }
 
 // Preparer is an instance that others depend on before anything is set up, e.g. the one that holds the artifact store.
@@ -108,8 +132,12 @@ type Host struct {
 	Clusters *kube.Clients
 	// Auth obtains credentials from clouds and Git hosts.
 	Auth *auth.Authenticator
-	// Events sends events under the component's name.
+	// Events sends events under the component's name; nil before Setup.
 	Events *event.Recorder
+	// Recorder sends events under the name of any component.
+	Recorder func(component string) *event.Recorder
+	// UserAgent of requests to other services.
+	UserAgent string
 	// Metrics are the gotk_* series.
 	Metrics *loop.Metrics
 	// Common are the component's shared options.

@@ -2,7 +2,6 @@ package component
 
 import (
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -117,6 +116,9 @@ func (s *Storage) advertise() (string, error) {
 	return addr, nil
 }
 
+// Dir is the directory of the open store.
+func (s *Storage) Dir() string { return s.dir }
+
 // Store is the open store.
 func (s *Storage) Store() *artifact.Store { return s.store }
 
@@ -127,11 +129,11 @@ func (s *Storage) Algo() artifact.Algo { return artifact.Algo(s.digest) }
 func (s *Storage) URL(path string) string { return "http://" + s.url + "/" + path }
 
 // Serving returns what Server asks for: nothing where another component serves the same at the same address.
-func (s *Storage) Serving() (string, http.Handler) {
+func (s *Storage) Serving() []Endpoint {
 	if s.served {
-		return "", nil
+		return nil
 	}
-	return s.addr.Value.String(), s.store.Handler()
+	return []Endpoint{{Flag: s.addr.Name, Addr: s.addr.Value.String(), Handler: s.store.Handler(), Server: artifact.Server}}
 }
 
 // Close lets another process have the directory.

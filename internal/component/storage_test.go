@@ -69,15 +69,18 @@ func TestStorages(t *testing.T) {
 			if got := first.Store() == second.Store(); got != test.shared {
 				t.Errorf("one store: %t", got)
 			}
-			addr, handler := second.Serving()
-			if addr != test.addr || (handler == nil) != test.served {
+			addr := ""
+			for _, e := range second.Serving() {
+				addr = e.Addr
+			}
+			if addr != test.addr || (addr == "") != test.served {
 				t.Errorf("serves at %q", addr)
 			}
 			if got := second.URL("x"); got != test.url {
 				t.Errorf("URL = %s, want %s", got, test.url)
 			}
-			if addr, _ := first.Serving(); addr != ":1111" {
-				t.Errorf("the first serves at %q", addr)
+			if got := first.Serving(); len(got) != 1 || got[0].Addr != ":1111" {
+				t.Errorf("the first serves %v", got)
 			}
 		})
 	}

@@ -3,7 +3,6 @@ package generate
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -103,7 +102,7 @@ func (i *instance) Prepare(host *component.Host) error {
 func (i *instance) Release() error { return i.storage.Close() }
 
 // Serving implements component.Server.
-func (i *instance) Serving() (string, http.Handler) { return i.storage.Serving() }
+func (i *instance) Serving() []component.Endpoint { return i.storage.Serving() }
 
 // Setup implements component.Instance.
 func (i *instance) Setup(ctx context.Context, host *component.Host) error {

@@ -279,7 +279,8 @@ func (e *environment) startControllers(ctx context.Context) error {
 	options := ControllersOptions{
 		Kubeconfig: e.state.Kubeconfig, Dir: dir, Log: e.log,
 		ArtifactsAddr: address(ports.Artifacts), MetricsAddr: address(ports.Metrics), HealthAddr: address(ports.Health),
-		Started: func() { once.Do(func() { close(started) }) },
+		HooksAddr: address(ports.Hooks),
+		Started:   func() { once.Do(func() { close(started) }) },
 	}
 	failed := make(chan error, 1)
 	e.controllersDone.Go(func() {

@@ -48,6 +48,7 @@ type Ports struct {
 	Artifacts  int `json:"artifacts"`
 	Metrics    int `json:"metrics"`
 	Health     int `json:"health"`
+	Hooks      int `json:"hooks"`
 }
 
 // ControllersOptions are what the controllers of an environment need to know.
@@ -56,8 +57,8 @@ type ControllersOptions struct {
 	Kubeconfig string
 	// Dir is an existing directory for artifacts and caches.
 	Dir string
-	// ArtifactsAddr, MetricsAddr and HealthAddr are the host:port to listen on.
-	ArtifactsAddr, MetricsAddr, HealthAddr string
+	// ArtifactsAddr, MetricsAddr, HealthAddr and HooksAddr are the host:port to listen on; events are taken at the first.
+	ArtifactsAddr, MetricsAddr, HealthAddr, HooksAddr string
 	// Log takes the log lines.
 	Log io.Writer
 	// Started is called once all controllers work.

@@ -35,7 +35,7 @@ func (e *environment) listen() (Ports, net.Listener, net.Listener, error) {
 	for _, p := range []struct {
 		port    *int
 		earlier int
-	}{{&ports.Artifacts, earlier.Artifacts}, {&ports.Metrics, earlier.Metrics}, {&ports.Health, earlier.Health}} {
+	}{{&ports.Artifacts, earlier.Artifacts}, {&ports.Metrics, earlier.Metrics}, {&ports.Health, earlier.Health}, {&ports.Hooks, earlier.Hooks}} {
 		probe, portErr := listenOn(p.port, p.earlier, "")
 		if portErr != nil {
 			err = portErr

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"time"
 
@@ -90,7 +89,7 @@ func (i *instance) Prepare(host *component.Host) error {
 func (i *instance) Release() error { return i.storage.Close() }
 
 // Serving implements component.Server.
-func (i *instance) Serving() (string, http.Handler) { return i.storage.Serving() }
+func (i *instance) Serving() []component.Endpoint { return i.storage.Serving() }
 
 // Setup implements component.Instance.
 func (i *instance) Setup(_ context.Context, host *component.Host) error {

@@ -124,14 +124,14 @@ func requireCredentials(h http.Handler) http.Handler {
 	})
 }
 
-// gitUploadPack prepares git-upload-pack for a repository, for servers of
-// other protocols.
-func gitUploadPack(dir string) (*exec.Cmd, error) {
+// gitService prepares git-upload-pack or git-receive-pack for a repository, for
+// servers of other protocols.
+func gitService(name, dir string) (*exec.Cmd, error) {
 	libexec, err := git("", nil, "--exec-path")
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(filepath.Join(strings.TrimSpace(string(libexec)), "git-upload-pack"), dir)
+	cmd := exec.Command(filepath.Join(strings.TrimSpace(string(libexec)), name), dir)
 	cmd.Env = append(os.Environ(),
 		"GIT_CONFIG_GLOBAL="+os.DevNull,
 		"GIT_CONFIG_NOSYSTEM=1",

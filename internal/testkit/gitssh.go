@@ -17,8 +17,8 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 )
 
-// GitSSHServer serves bare repositories for reading over SSH, to the holder of
-// one client key.
+// GitSSHServer serves bare repositories over SSH, pushes included, to the
+// holder of one client key.
 type GitSSHServer struct {
 	// URL is the base of the repositories: ssh://git@127.0.0.1:port.
 	URL string
@@ -170,12 +170,12 @@ func (s *GitSSHServer) session(channel ssh.Channel, requests <-chan *ssh.Request
 func (s *GitSSHServer) run(channel ssh.Channel, command string) uint32 {
 	name, quoted, _ := strings.Cut(command, " ")
 	path, ok := unquote(quoted)
-	if name != "git-upload-pack" || !ok {
+	if name != "git-upload-pack" && name != "git-receive-pack" || !ok {
 		_, _ = io.WriteString(channel.Stderr(), "ERROR: command not allowed\n")
 		return 1
 	}
 	dir := filepath.Join(s.Root, filepath.FromSlash(filepath.Clean("/"+path)))
-	cmd, err := gitUploadPack(dir)
+	cmd, err := gitService(name, dir)
 	if err != nil {
 		return 1
 	}

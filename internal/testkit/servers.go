@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -171,6 +172,7 @@ type EventEndpoint struct {
 
 	server     *httptest.Server
 	mu         sync.Mutex // guards the fields below
+	forward    string
 	seen       map[string]bool
 	deliveries []Delivery
 }
@@ -193,11 +195,29 @@ func (e *EventEndpoint) Deliveries(skip int) []Delivery {
 	return append([]Delivery(nil), e.deliveries[min(skip, len(e.deliveries)):]...)
 }
 
+// Forward makes the endpoint a proxy that records: what is posted goes to the URL, whose answers count.
+func (e *EventEndpoint) Forward(to string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.forward = to
+}
+
 // ServeHTTP takes one event.
 func (e *EventEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var event map[string]any
-	if err := json.NewDecoder(io.LimitReader(r.Body, maxBody)).Decode(&event); err != nil {
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
+	if err == nil {
+		err = json.Unmarshal(body, &event)
+	}
+	if err != nil {
 		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	e.mu.Lock()
+	to := e.forward
+	e.mu.Unlock()
+	if to != "" {
+		e.pass(w, r, to, body, event)
 		return
 	}
 	e.mu.Lock()
@@ -209,6 +229,27 @@ func (e *EventEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.seen[key] = true
 	e.deliveries = append(e.deliveries, Delivery{Event: event, Code: code})
 	w.WriteHeader(code)
+}
+
+// pass hands an event on, and the answer back.
+func (e *EventEndpoint) pass(w http.ResponseWriter, r *http.Request, to string, body []byte, event map[string]any) {
+	request, err := http.NewRequestWithContext(r.Context(), r.Method, to, bytes.NewReader(body))
+	if err != nil {
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	request.Header = r.Header.Clone()
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		// The controller starts later than those who post: they try again.
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	defer answer.Body.Close()
+	e.mu.Lock()
+	e.deliveries = append(e.deliveries, Delivery{Event: event, Code: answer.StatusCode})
+	e.mu.Unlock()
+	w.WriteHeader(answer.StatusCode)
 }
 
 // rateLimitKey is what makes two events the same one to the rate limiter (alert 4). Severity and

@@ -41,6 +41,8 @@ type SUT struct {
 	StorageAddr, HealthAddr, MetricsAddr string
 	// WatcherAddr is where source-watcher serves artifacts, out of a directory of its own; empty when it does not run.
 	WatcherAddr string
+	// TakesEventsAddr and HookAddr are where notification-controller takes events and webhooks; empty when it does not run.
+	TakesEventsAddr, HookAddr string
 	// LogPath is the file that holds the output of all its lives.
 	LogPath string
 	// TempDir is its TMPDIR.
@@ -79,14 +81,28 @@ func StartSUT(ctx context.Context, o SUTOptions) (*SUT, error) {
 			return nil, err
 		}
 	}
+	if s.runs(notifying) {
+		for _, addr := range []*string{&s.TakesEventsAddr, &s.HookAddr} {
+			var err error
+			if *addr, err = FreeAddr(); err != nil {
+				return nil, err
+			}
+		}
+	}
 	return s, s.Start(ctx)
 }
 
-// storing is the component with the store, watcher the one with a second store.
+// storing is the component with the store, watcher the one with a second store, notifying the one that takes events and webhooks.
 const (
-	storing = "source-controller"
-	watcher = "source-watcher"
+	storing   = "source-controller"
+	watcher   = "source-watcher"
+	notifying = "notification-controller"
 )
+
+// runs reports whether the component is one of the process.
+func (s *SUT) runs(component string) bool {
+	return len(s.options.Components) == 0 || slices.Contains(s.options.Components, component)
+}
 
 // Start starts the process again after Kill or Stop, and waits until it reports ready.
 func (s *SUT) Start(ctx context.Context) error {
@@ -126,11 +142,14 @@ func (s *SUT) Launch() error {
 // args are those of `flux run`, ours first: the last of a repeated flag wins.
 func (s *SUT) args() []string {
 	args := slices.Concat([]string{"run"}, s.options.Components, []string{"--health-addr=" + s.HealthAddr, "--metrics-addr=" + s.MetricsAddr})
-	if len(s.options.Components) == 0 || slices.Contains(s.options.Components, storing) {
+	if s.runs(storing) {
 		args = append(args, "--source-storage-path="+s.storageDir(), "--source-storage-addr="+s.StorageAddr, "--source-storage-adv-addr="+s.StorageAddr)
 	}
 	if s.WatcherAddr != "" {
 		args = append(args, "--watcher-storage-path="+s.storageDir()+"-watcher", "--watcher-storage-addr="+s.WatcherAddr, "--watcher-storage-adv-addr="+s.WatcherAddr)
+	}
+	if s.HookAddr != "" {
+		args = append(args, "--notify-events-addr="+s.TakesEventsAddr, "--receiverAddr="+s.HookAddr)
 	}
 	if s.options.EventsAddr != "" {
 		args = append(args, "--events-addr="+s.options.EventsAddr)

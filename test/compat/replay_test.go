@@ -17,11 +17,16 @@ import (
 // replayed are the kinds whose recordings are played. A new kind adds its folder's name, and its
 // component to replayedComponents.
 func replayed() []string {
-	return []string{"artifactgenerator", "gitrepository", "helmchart", "helmrelease", "helmrepository", "kustomization", "ocirepository"}
+	return []string{
+		"artifactgenerator", "gitrepository", "helmchart", "helmrelease", "helmrepository", "imagepolicy", "imagerepository", "kustomization",
+		"notification", "ocirepository", "receiver",
+	}
 }
 
 func replayedComponents() []string {
-	return []string{"source-controller", "kustomize-controller", "helm-controller", "source-watcher"}
+	return []string{
+		"source-controller", "kustomize-controller", "helm-controller", "notification-controller", "image-reflector-controller", "source-watcher",
+	}
 }
 
 // replayedFlags are those the recorder gave, and the one that makes drift a matter of the
@@ -140,7 +145,10 @@ func startForReplay(t *testing.T, lab *replay.Lab) *testkit.SUT {
 			t.Error(err)
 		}
 	})
-	lab.Use(replay.System{StorageAddr: sut.StorageAddr, WatcherAddr: sut.WatcherAddr, TempDir: sut.TempDir, StorageDir: filepath.Join(dir, "storage")})
+	lab.Use(replay.System{
+		StorageAddr: sut.StorageAddr, WatcherAddr: sut.WatcherAddr, HookAddr: sut.HookAddr, EventsAddr: sut.TakesEventsAddr,
+		TempDir: sut.TempDir, StorageDir: filepath.Join(dir, "storage"),
+	})
 	return sut
 }
 

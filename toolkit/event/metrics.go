@@ -16,10 +16,11 @@ const (
 
 const (
 	destinationHTTP       = "http"
+	destinationLocal      = "local"
 	destinationKubernetes = "kubernetes"
 )
 
-// Metrics counts events per destination ("http", "kubernetes") and result: delivered, duplicate, filtered, rejected, gave_up,
+// Metrics counts events per destination ("http", "local", "kubernetes") and result: delivered, duplicate, filtered, rejected, gave_up,
 // queue_full, shutdown. The last three are losses.
 type Metrics struct {
 	events *prometheus.CounterVec

@@ -76,6 +76,14 @@ func (a Auth) basic(u *url.URL) *secret.Basic {
 }
 
 func parseIdentity(u *url.URL, key *secret.SSHKey) (ssh.Signer, error) {
+	signer, err := parseKey(key)
+	if err != nil {
+		return nil, authError(u, err)
+	}
+	return signer, nil
+}
+
+func parseKey(key *secret.SSHKey) (ssh.Signer, error) {
 	if len(key.Password) != 0 {
 		signer, err := ssh.ParsePrivateKeyWithPassphrase(key.Identity, key.Password)
 		if err == nil {
@@ -85,15 +93,15 @@ func parseIdentity(u *url.URL, key *secret.SSHKey) (ssh.Signer, error) {
 		if signer, plain := ssh.ParsePrivateKey(key.Identity); plain == nil {
 			return signer, nil
 		}
-		return nil, authError(u, fmt.Errorf("'%s' cannot be decrypted with '%s': %w", secret.IdentityKey, secret.PasswordKey, err))
+		return nil, fmt.Errorf("'%s' cannot be decrypted with '%s': %w", secret.IdentityKey, secret.PasswordKey, err)
 	}
 	signer, err := ssh.ParsePrivateKey(key.Identity)
 	var encrypted *ssh.PassphraseMissingError
 	if errors.As(err, &encrypted) {
-		return nil, authError(u, fmt.Errorf("'%s' is encrypted, its passphrase is required as '%s'", secret.IdentityKey, secret.PasswordKey))
+		return nil, fmt.Errorf("'%s' is encrypted, its passphrase is required as '%s'", secret.IdentityKey, secret.PasswordKey)
 	}
 	if err != nil {
-		return nil, authError(u, fmt.Errorf("'%s' is not a private key: %w", secret.IdentityKey, err))
+		return nil, fmt.Errorf("'%s' is not a private key: %w", secret.IdentityKey, err)
 	}
 	return signer, nil
 }

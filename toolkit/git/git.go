@@ -337,7 +337,7 @@ func (c *Client) confirm(ctx context.Context, conn conversation, refs *advertise
 }
 
 func (c *Client) connect(ctx context.Context, s *selector) (conversation, *advertisement, error) {
-	conn, err := c.remote.open(ctx)
+	conn, err := c.remote.open(ctx, uploadPack)
 	if err != nil {
 		return nil, nil, cause(ctx, err)
 	}

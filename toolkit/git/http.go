@@ -28,9 +28,15 @@ const (
 	maxReason    = 512
 )
 
-// remote opens conversations with a repository's server.
+// The services of a server: one hands out packs, the other takes them.
+const (
+	uploadPack  = "git-upload-pack"
+	receivePack = "git-receive-pack"
+)
+
+// remote opens conversations with a service of a repository's server.
 type remote interface {
-	open(ctx context.Context) (conversation, error)
+	open(ctx context.Context, service string) (conversation, error)
 	close()
 }
 
@@ -89,9 +95,9 @@ func newHTTPRemote(u *url.URL, o Options) (*httpRemote, error) {
 	}, nil
 }
 
-func (h *httpRemote) open(context.Context) (conversation, error) {
+func (h *httpRemote) open(_ context.Context, service string) (conversation, error) {
 	base := *h.base
-	return &httpConversation{client: h.client, base: &base}, nil
+	return &httpConversation{client: h.client, base: &base, service: service}, nil
 }
 
 func (h *httpRemote) close() { h.transport.CloseIdleConnections() }
@@ -147,16 +153,17 @@ func checkRedirect(r *http.Request, via []*http.Request) error {
 }
 
 type httpConversation struct {
-	client *http.Client
-	base   *url.URL
-	bodies []io.ReadCloser
+	client  *http.Client
+	base    *url.URL
+	service string
+	bodies  []io.ReadCloser
 }
 
 func (c *httpConversation) advertisement(ctx context.Context) (io.Reader, error) {
 	u := *c.base
 	u.Path, u.RawPath = u.Path+infoRefs, ""
 	query := u.Query()
-	query.Set("service", "git-upload-pack")
+	query.Set("service", c.service)
 	u.RawQuery = query.Encode()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -194,15 +201,15 @@ func (c *httpConversation) requestV2(ctx context.Context, body []byte) (io.Reade
 
 func (c *httpConversation) post(ctx context.Context, body []byte, header http.Header) (io.Reader, error) {
 	u := *c.base
-	u.Path, u.RawPath = u.Path+"/git-upload-pack", ""
+	u.Path, u.RawPath = u.Path+"/"+c.service, ""
 	c.close()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	r.Header = header
-	r.Header.Set("Accept", "application/x-git-upload-pack-result")
-	r.Header.Set("Content-Type", "application/x-git-upload-pack-request")
+	r.Header.Set("Accept", "application/x-"+c.service+"-result")
+	r.Header.Set("Content-Type", "application/x-"+c.service+"-request")
 	answer, err := c.do(r)
 	if err != nil {
 		return nil, err

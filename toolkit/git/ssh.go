@@ -222,7 +222,7 @@ func (c *bufferedConn) Read(p []byte) (int, error) { return c.r.Read(p) }
 
 func (s *sshRemote) close() {}
 
-func (s *sshRemote) open(ctx context.Context) (conversation, error) {
+func (s *sshRemote) open(ctx context.Context, service string) (conversation, error) {
 	conn, err := s.dial(ctx, "tcp", s.address)
 	if err != nil {
 		return nil, err
@@ -231,7 +231,7 @@ func (s *sshRemote) open(ctx context.Context) (conversation, error) {
 	// Closing the connection is the one thing that ends every stall: in the
 	// handshake, in a blocked write, behind a dead peer.
 	c.stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
-	if err := c.start(s); err != nil {
+	if err := c.start(s, service); err != nil {
 		c.close()
 		return nil, sshError(err)
 	}
@@ -261,7 +261,7 @@ type sshConversation struct {
 	ended   chan struct{}
 }
 
-func (c *sshConversation) start(s *sshRemote) error {
+func (c *sshConversation) start(s *sshRemote, service string) error {
 	conn, channels, requests, err := ssh.NewClientConn(c.conn, s.address, s.config)
 	if err != nil {
 		return err
@@ -278,7 +278,7 @@ func (c *sshConversation) start(s *sshRemote) error {
 	if c.stdout, err = c.session.StdoutPipe(); err != nil {
 		return err
 	}
-	if err := c.session.Start("git-upload-pack " + quote(s.path)); err != nil {
+	if err := c.session.Start(service + " " + quote(s.path)); err != nil {
 		return err
 	}
 	c.ended = make(chan struct{})

@@ -342,6 +342,9 @@ func (s *session[O]) tell(v *Verdict, before *metav1.Condition) {
 // next says when the object is looked at again.
 func (s *session[O]) next(ctx context.Context, v *Verdict) (reconcile.Result, error) {
 	if v == nil {
+		if after := s.run.again; after != nil {
+			return reconcile.Result{RequeueAfter: *after}, nil
+		}
 		return reconcile.Result{RequeueAfter: s.e.jitter(s.obj.GetInterval())}, nil
 	}
 	switch v.outcome {

@@ -664,6 +664,21 @@ func TestNotFound(t *testing.T) {
 	}
 }
 
+// imagerepository 9, imagepolicy 33: a kind that knows when the next run is due says so, and no jitter moves it.
+func TestAgain(t *testing.T) {
+	for _, after := range []time.Duration{0, 90 * time.Second} {
+		b := newBench(t, Policy{}, newWidget())
+		b.engine.o.JitterPercent = 50
+		b.do.reconcile = func(_ context.Context, _ *widget, run *Run) error {
+			run.Again(after)
+			return run.Ready("done")
+		}
+		if result, err := b.run(); err != nil || result.RequeueAfter != after {
+			t.Errorf("looked at again after %s (error %v), want %s", result.RequeueAfter, err, after)
+		}
+	}
+}
+
 // _common 8: the interval is spread by the jitter, within its bounds.
 func TestJitter(t *testing.T) {
 	b := newBench(t, Policy{})

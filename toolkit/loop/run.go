@@ -40,6 +40,7 @@ type Run struct {
 	removed  []string
 	metadata map[string]string
 	changed  bool
+	again    *time.Duration
 }
 
 // Requested reports whether the run was asked for: a new generation, an unhandled request token, or the first
@@ -164,6 +165,14 @@ func (r *Run) News() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.changed = true
+}
+
+// Again says when the object is looked at again after a good end of the run, instead of after its interval with jitter; zero: when
+// something changes.
+func (r *Run) Again(after time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.again = &after
 }
 
 // Persist writes the status now, e.g. an inventory before the first mutation. The patch carries the

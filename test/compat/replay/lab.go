@@ -132,7 +132,12 @@ func rank(group string) int {
 }
 
 // Use says which binary the lab plays against. Call it before Play.
-func (l *Lab) Use(s System) { l.system = s }
+func (l *Lab) Use(s System) {
+	l.system = s
+	if s.EventsAddr != "" {
+		l.events.Forward("http://" + s.EventsAddr + "/")
+	}
+}
 
 // EventsURL is the address for --events-addr.
 func (l *Lab) EventsURL() string { return l.events.URL }

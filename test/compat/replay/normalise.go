@@ -54,6 +54,9 @@ func newNormaliser(vars Vars, system System) *normaliser {
 	add(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? [+-]\d{4} [A-Z]+(?: m=[+-][\d.]+)?`, "<time>")
 	add(`(finished in|passed in|failed after|next scan in) `+duration, "$1 <duration>")
 	add(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`, "<uid>")
+	add(`%2Ftree%2F`, "<dir>%2F") // the same in a form
+	add(`(/send/m\.room\.message/)[0-9a-f]{40}`, "$1<sha1 of the event>")
+	add(`^([a-z]+/[a-z0-9.-]+/)[0-9a-f]{8}$`, "$1<uid-8>") // the id of a commit status
 	add(`(Pod/[^/\s]+/[a-z0-9.-]+?)-[a-z0-9]+-[a-z0-9]{5}\b`, "$1-<pod>")
 	add(`(?s)(Last Helm logs:\n\n).+`, "$1<log lines>")
 	add(`tcp 127\.0\.0\.1:\d+->`, "tcp <conn>->")
@@ -87,7 +90,7 @@ func fixed() map[string]string {
 		"uid": "<uid>", "resourceVersion": "<rv>", "reportingInstance": "<instance>",
 		"createdAt": "<unix-time>", "modifiedAt": "<unix-time>",
 		"lastReconciledDuration": "<duration>", "lastAttemptedReleaseActionDuration": "<duration>",
-		"observedSourcesDigest": "<digest of sources>",
+		"observedSourcesDigest": "<digest of sources>", "alias": "<alias>",
 	}
 }
 

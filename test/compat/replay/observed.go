@@ -116,19 +116,36 @@ func (p *player) requests() []any {
 	p.seen.requests += len(all)
 	for _, r := range all {
 		// The sink is shared; requests name the namespace in their path or in their body.
-		if !strings.Contains(r.Path, p.r.Namespace) && !strings.Contains(string(r.Body), p.r.Namespace) {
+		if !mentions(r.Path, p.r.Namespace) && !mentions(string(r.Body), p.r.Namespace) {
 			continue
 		}
 		entry := map[string]any{"method": r.Method, "path": r.Path, "headers": shownHeaders(r.Header)}
 		var body any
 		if json.Unmarshal(r.Body, &body) == nil {
+			if fields, ok := body.(map[string]any); ok && fields["when"] != nil {
+				fields["when"] = "<unix-time>"
+			}
 			entry["json"] = body
-		} else if len(r.Body) > 0 {
+		} else {
 			entry["body"] = string(r.Body)
 		}
 		shown = append(shown, entry)
 	}
 	return shown
+}
+
+// mentions reports whether a text holds the name as a whole: the name of one recording may begin with that of another.
+func mentions(text, name string) bool {
+	for {
+		i := strings.Index(text, name)
+		if i < 0 {
+			return false
+		}
+		text = text[i+len(name):]
+		if text == "" || !strings.ContainsRune("-abcdefghijklmnopqrstuvwxyz0123456789", rune(text[0])) {
+			return true
+		}
+	}
 }
 
 func shownHeaders(h http.Header) map[string]string {

@@ -108,6 +108,10 @@ func (p *player) showObject(o *unstructured.Unstructured) map[string]any {
 	if emptied, ok := o.Object["status"].(map[string]any); ok && len(emptied) == 0 {
 		shown["status"] = emptied
 	}
+	// The recorder shows an empty status of the kinds that have none.
+	if kind := o.GetKind(); kind == "Alert" || kind == "Provider" {
+		shown["status"] = map[string]any{}
+	}
 	return shown
 }
 

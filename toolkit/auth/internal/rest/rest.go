@@ -43,6 +43,9 @@ func (e *StatusError) Error() string {
 	return text
 }
 
+// StatusCode is Code, for those who may tell it but not the Reason.
+func (e *StatusError) StatusCode() int { return e.Code }
+
 // Client returns a client for requests that carry credentials. It follows no redirect, which would take them along, and gives up on
 // answers of more than limit bytes. A nil proxy means that of the environment, a nil configuration that of the system.
 func Client(proxy *url.URL, config *tls.Config, limit int64) *http.Client {

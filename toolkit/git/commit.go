@@ -1,0 +1,194 @@
+package git
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing"
+)
+
+// ErrUnchanged: the files have the content that the commit gives them already.
+var ErrUnchanged = errors.New("nothing to commit")
+
+// DraftOptions describe a new commit.
+type DraftOptions struct {
+	// Files are the new contents of files by their paths. The files exist, and keep their modes.
+	Files map[string][]byte
+	// Author is the committer too.
+	Author Signature
+	// Message is written as it is, but for what no commit may hold.
+	Message string
+	// Signer signs the commit; nil: nobody does.
+	Signer Signer
+}
+
+// Draft is a commit that the server does not have yet.
+type Draft struct {
+	// Hash and Parent are the names of the commit and of the one it builds on.
+	Hash, Parent string
+	// Message is the text of the commit.
+	Message string
+
+	objects []packable
+}
+
+// packable is what a pack is made of.
+type packable struct {
+	kind    plumbing.ObjectType
+	content []byte
+}
+
+func (o packable) hash() plumbing.Hash { return plumbing.ComputeHash(o.kind, o.content) }
+
+// Draft makes a commit with other contents of some files on top of the one that was checked out. Nothing is written to disk:
+// the new objects are few, the files and the directories above them. It fails with ErrUnchanged, with a *PathError where there
+// is no such file, or with what the signer says. Symbolic links and submodules are no files.
+func (c *Checkout) Draft(ctx context.Context, o DraftOptions) (*Draft, error) {
+	d := &Draft{Parent: c.Commit.Hash, Message: cleanMessage(o.Message)}
+	root := &edits{}
+	for name, content := range o.Files {
+		root.add(strings.Split(name, "/"), content)
+	}
+	tree, err := d.rewrite(ctx, c.pack, c.Commit.tree, root, "")
+	if err != nil {
+		return nil, err
+	}
+	if tree == c.Commit.tree {
+		return nil, ErrUnchanged
+	}
+	who := identity(o.Author)
+	head := fmt.Sprintf("tree %s\nparent %s\nauthor %s\ncommitter %s\n", tree, d.Parent, who, who)
+	signature := ""
+	if o.Signer != nil {
+		armored, err := o.Signer.Sign([]byte(head + "\n" + d.Message))
+		if err != nil {
+			return nil, fmt.Errorf("sign the commit: %w", err)
+		}
+		signature = signatureHeader + " " + strings.ReplaceAll(strings.TrimRight(string(armored), "\n"), "\n", "\n ") + "\n"
+	}
+	d.Hash = d.put(plumbing.CommitObject, []byte(head+signature+"\n"+d.Message)).String()
+	return d, nil
+}
+
+func (d *Draft) put(kind plumbing.ObjectType, content []byte) plumbing.Hash {
+	o := packable{kind, content}
+	d.objects = append(d.objects, o)
+	return o.hash()
+}
+
+// edits are the new contents of files in a directory, or of a file.
+type edits struct {
+	below   map[string]*edits
+	content []byte // of a file: a directory has something below
+}
+
+func (e *edits) add(path []string, content []byte) {
+	if len(path) == 0 {
+		e.content = content
+		return
+	}
+	if e.below == nil {
+		e.below = map[string]*edits{}
+	}
+	next := e.below[path[0]]
+	if next == nil {
+		next = &edits{}
+		e.below[path[0]] = next
+	}
+	next.add(path[1:], content)
+}
+
+// rewrite returns the name of a directory after the edits. It changes nothing in the tree object but the names of what is below,
+// so that the order and the modes are what they were.
+func (d *Draft) rewrite(ctx context.Context, p *pack, h plumbing.Hash, e *edits, dir string) (plumbing.Hash, error) {
+	if err := ctx.Err(); err != nil {
+		return h, err
+	}
+	entries, err := readTree(p, h)
+	if err != nil {
+		return h, err
+	}
+	raw, err := p.bytes(h, plumbing.TreeObject)
+	if err != nil {
+		return h, err
+	}
+	found := 0
+	for _, entry := range entries {
+		edit := e.below[entry.name]
+		if edit == nil {
+			continue
+		}
+		found++
+		next, err := d.replace(ctx, p, entry, edit, dir+entry.name)
+		if err != nil {
+			return h, err
+		}
+		if next != entry.hash {
+			raw = relink(raw, entry, next)
+		}
+	}
+	if found < len(e.below) {
+		for name := range e.below {
+			if !has(entries, name) {
+				return h, &PathError{dir + name}
+			}
+		}
+	}
+	if next := (packable{plumbing.TreeObject, raw}); next.hash() != h {
+		return d.put(next.kind, next.content), nil
+	}
+	return h, nil
+}
+
+func has(entries []treeEntry, name string) bool {
+	for _, e := range entries {
+		if e.name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *Draft) replace(ctx context.Context, p *pack, entry treeEntry, e *edits, name string) (plumbing.Hash, error) {
+	switch {
+	case entry.kind() == modeDir && e.below != nil:
+		return d.rewrite(ctx, p, entry.hash, e, name+"/")
+	case entry.kind() != modeRegular || e.below != nil:
+		return entry.hash, &PathError{name}
+	}
+	if next := (packable{plumbing.BlobObject, e.content}); next.hash() != entry.hash {
+		return d.put(next.kind, next.content), nil
+	}
+	return entry.hash, nil
+}
+
+// relink replaces the hash of an entry in a tree object.
+func relink(raw []byte, entry treeEntry, next plumbing.Hash) []byte {
+	old := append(append([]byte(" "+entry.name), 0), entry.hash[:]...)
+	at := bytes.Index(raw, old) + len(old) - len(next)
+	out := bytes.Clone(raw)
+	copy(out[at:], next[:])
+	return out
+}
+
+// identity writes who did something, and when, as commits hold it. What would begin another field is left out.
+func identity(s Signature) string {
+	clean := func(text string) string {
+		return strings.TrimSpace(strings.Map(func(r rune) rune {
+			if r < ' ' || r == '<' || r == '>' {
+				return -1
+			}
+			return r
+		}, strings.ToValidUTF8(text, "")))
+	}
+	return fmt.Sprintf("%s <%s> %d %s", clean(s.Name), clean(s.Email), s.When.Unix(), s.When.Format("-0700"))
+}
+
+// cleanMessage ends a message with a line end, and takes from it what Git refuses in commits.
+func cleanMessage(text string) string {
+	text = strings.TrimRight(strings.ReplaceAll(strings.ToValidUTF8(text, ""), "\x00", ""), "\n")
+	return text + "\n"
+}
