@@ -117,7 +117,8 @@ func (s *Server) work(ctx context.Context, b *backend, t *target, header http.He
 		t.rules = compiled
 		s.index.keep(t.key, compiled)
 	}
-	verified, err := s.verify(ctx, b, kind, t, header, body)
+	thoughts := &thinking{turn: t.thinking, left: thinkingTime}
+	verified, err := s.verify(ctx, b, kind, t, header, body, thoughts)
 	if err != nil {
 		return refusal{err}
 	}
@@ -132,14 +133,14 @@ func (s *Server) work(ctx context.Context, b *backend, t *target, header http.He
 	}
 	a := &action{
 		options: s.options, backend: b, object: t.object, rules: t.rules, variables: variables, token: requestToken(time.Now()),
-		slots: make(chan struct{}, maxRequests),
+		slots: make(chan struct{}, maxRequests), thinking: thoughts,
 	}
 	return a.run(ctx)
 }
 
 // verify checks where a call comes from, and whether its event counts (receiver 12, 13).
-func (s *Server) verify(ctx context.Context, b *backend, kind Type, t *target, header http.Header, body []byte) (*Verified, error) {
-	c := &Call{Header: header, Body: body, spec: &t.object.Spec, rules: t.rules, issuers: s.issuers}
+func (s *Server) verify(ctx context.Context, b *backend, kind Type, t *target, header http.Header, body []byte, thoughts *thinking) (*Verified, error) {
+	c := &Call{Header: header, Body: body, spec: &t.object.Spec, rules: t.rules, issuers: s.issuers, thinking: thoughts}
 	if !kind.NoSecret && !kind.OIDC {
 		name := types.NamespacedName{Namespace: t.key.Namespace}
 		if ref := t.object.Spec.SecretRef; ref != nil {
