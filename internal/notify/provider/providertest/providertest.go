@@ -201,7 +201,8 @@ type lead struct {
 func (l lead) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.Header.Set(originalHeader, r.URL.String())
-	r.URL.Scheme, r.URL.Host = l.to.Scheme, l.to.Host
+	// A proxy is told the Host, where there is one.
+	r.URL.Scheme, r.URL.Host, r.Host = l.to.Scheme, l.to.Host, l.to.Host
 	return l.under.RoundTrip(r)
 }
 
