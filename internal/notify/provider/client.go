@@ -40,6 +40,8 @@ type Request struct {
 	Body []byte
 	// Limit is how many bytes of the answer are wanted; 0: 64 KiB.
 	Limit int64
+	// Sealed: the body holds a credential, so that no other host may see it. Redirects to one are refused.
+	Sealed bool
 }
 
 // Answer is what a service has answered with a status of 200 to 299. Nothing of it may reach a message.
@@ -170,7 +172,7 @@ func (c *Client) once(ctx context.Context, r Request) (*Answer, error) {
 	if method == "" {
 		method = http.MethodPost
 	}
-	request, err := http.NewRequestWithContext(ctx, method, r.URL, bytes.NewReader(r.Body))
+	request, err := http.NewRequestWithContext(context.WithValue(ctx, sealedKey{}, r.Sealed), method, r.URL, bytes.NewReader(r.Body))
 	if err != nil {
 		return nil, errors.New("the address is not a URL: give one that begins with https:// or http://")
 	}
@@ -264,9 +266,14 @@ func (e *redirectError) Error() string {
 	return fmt.Sprintf("the service redirects (%d) %s: set the address to where it leads", e.code, e.reason)
 }
 
+// sealedKey is where the context of a request says whether it is sealed; net/http hands nothing else on to checkRedirect.
+type sealedKey struct{}
+
 // checkRedirect follows redirects that keep the request as it is. Credentials do not leave the scheme, host and port they are for.
 func checkRedirect(next *http.Request, via []*http.Request) error {
 	first, code := via[0], next.Response.StatusCode
+	elsewhere := next.URL.Scheme != first.URL.Scheme || next.URL.Host != first.URL.Host
+	sealed, _ := next.Context().Value(sealedKey{}).(bool)
 	keeps := code == http.StatusTemporaryRedirect || code == http.StatusPermanentRedirect || first.Method == http.MethodGet
 	switch {
 	case !keeps:
@@ -275,8 +282,10 @@ func checkRedirect(next *http.Request, via []*http.Request) error {
 		return &redirectError{code, fmt.Sprintf("more than %d times", maxRedirects)}
 	case first.URL.Scheme == "https" && next.URL.Scheme != "https":
 		return &redirectError{code, "to an unencrypted address"}
+	case elsewhere && sealed:
+		return &redirectError{code, "to another host, which must not see the key in the notification"}
 	}
-	if next.URL.Scheme != first.URL.Scheme || next.URL.Host != first.URL.Host {
+	if elsewhere {
 		for name := range next.Header {
 			switch name {
 			case "Content-Type", "Accept", "User-Agent":

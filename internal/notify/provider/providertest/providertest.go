@@ -65,6 +65,9 @@ type Suite struct {
 	Silent []string
 	// Event is the event that the failure cases send; nil: Failed.
 	Event *event.Payload
+	// Tidy makes a request comparable before it is compared with its golden file: it decodes what is encoded, checks what differs each
+	// time, such as a signature, and replaces it. nil: requests are compared as they are.
+	Tidy func(t *testing.T, call *Call)
 }
 
 // Applied is the common event of good news.
@@ -201,7 +204,8 @@ type lead struct {
 func (l lead) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.Header.Set(originalHeader, r.URL.String())
-	r.URL.Scheme, r.URL.Host = l.to.Scheme, l.to.Host
+	// A proxy goes by the header Host.
+	r.URL.Scheme, r.URL.Host, r.Host = l.to.Scheme, l.to.Host, l.to.Host
 	return l.under.RoundTrip(r)
 }
 
@@ -310,6 +314,11 @@ func (s *Suite) golden(t *testing.T, name, base string, calls []Call) {
 	t.Helper()
 	if len(calls) == 0 {
 		return
+	}
+	for i := range calls {
+		if s.Tidy != nil {
+			s.Tidy(t, &calls[i])
+		}
 	}
 	got, err := json.MarshalIndent(calls, "", "  ")
 	if err != nil {
