@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/seed-79636ae9/flux/internal/kind"
@@ -156,38 +156,15 @@ func toObject(typed any) (kind.Object, error) {
 		return kind.Object{}, fmt.Errorf("render object: %w", err)
 	}
 	var m map[string]any
-	if err := json.Unmarshal(data, &m); err != nil {
+	// The reader of Kubernetes keeps whole numbers whole, to their last digit.
+	if err := utiljson.Unmarshal(data, &m); err != nil {
 		return kind.Object{}, fmt.Errorf("render object: %w", err)
 	}
 	delete(m, "status")
 	if meta, ok := m["metadata"].(map[string]any); ok {
 		delete(meta, "creationTimestamp")
 	}
-	return kind.Object{Unstructured: &unstructured.Unstructured{Object: runtime.DeepCopyJSON(normalize(m))}}, nil
-}
-
-// normalize turns whole numbers, which encoding/json reads as floats, back into integers.
-func normalize(m map[string]any) map[string]any {
-	for k, v := range m {
-		m[k] = normalizeValue(v)
-	}
-	return m
-}
-
-func normalizeValue(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		return normalize(v)
-	case []any:
-		for i := range v {
-			v[i] = normalizeValue(v[i])
-		}
-	case float64:
-		if v == float64(int64(v)) {
-			return int64(v)
-		}
-	}
-	return v
+	return kind.Object{Unstructured: &unstructured.Unstructured{Object: m}}, nil
 }
 
 // parseLabels reads k=v pairs and checks them by the rules of Kubernetes (cli 23).

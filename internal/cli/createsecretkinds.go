@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/hex"
@@ -18,8 +17,10 @@ import (
 	"github.com/notaryproject/notation-go/verifier/trustpolicy"
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/seed-79636ae9/flux/internal/kind"
+	notificationv1 "github.com/seed-79636ae9/flux/api/notification/v1"
+	"github.com/seed-79636ae9/flux/internal/notify"
 	"github.com/seed-79636ae9/flux/toolkit/secret"
 )
 
@@ -335,9 +336,7 @@ holds for a Receiver of the same name.`,
 }
 
 func bindReceiverSecret(flags *pflag.FlagSet) buildSecret {
-	of := kind.Enum{Noun: "receiver type", Allowed: []string{
-		"generic", "generic-hmac", "github", "gitlab", "bitbucket", "harbor", "dockerhub", "quay", "gcr", "nexus", "acr", "cdevents",
-	}}
+	of := notify.ReceiverType()
 	var token, hostname, email, audience string
 	flags.Var(&of, "type", "the receiver type, one of: "+strings.Join(of.Allowed, ", "))
 	flags.StringVar(&token, "token", "", "webhook secret token used for payload validation, auto-generated if not specified")
@@ -366,8 +365,8 @@ func bindReceiverSecret(flags *pflag.FlagSet) buildSecret {
 			token = hex.EncodeToString(random)
 		}
 		// cli 33; wire.md 12
-		digest := sha256.Sum256([]byte(token + in.Name + in.Namespace))
-		webhook := "https://" + hostname + "/hook/" + hex.EncodeToString(digest[:])
+		receiver := &notificationv1.Receiver{ObjectMeta: metav1.ObjectMeta{Name: in.Name, Namespace: in.Namespace}}
+		webhook := "https://" + hostname + receiver.GetWebhookPath(token)
 		data := map[string]string{secret.TokenKey: token}
 		if of.Value == "gcr" {
 			data["email"], data["audience"] = email, audience

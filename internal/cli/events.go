@@ -24,9 +24,9 @@ import (
 // eventsOptions are the flags of `flux events`.
 type eventsOptions struct {
 	*Factory
-	allNamespaces, watch bool
-	about                string
-	types                []string
+	allNamespaces, watch, full bool
+	about                      string
+	types                      []string
 }
 
 func newEvents(f *Factory) *cobra.Command {
@@ -44,6 +44,9 @@ func newEvents(f *Factory) *cobra.Command {
   # Display events for a Kustomization and its source
   flux events --for Kustomization/podinfo
 
+  # Display whole messages, such as those with the logs of Helm
+  flux events --for HelmRelease/podinfo --full
+
   # Follow the warnings
   flux events -A --types=Warning --watch`,
 		Args: cobra.NoArgs,
@@ -57,6 +60,7 @@ func newEvents(f *Factory) *cobra.Command {
 	flags := cmd.Flags()
 	flags.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "indicate if the events should be shown from all namespaces")
 	flags.BoolVarP(&o.watch, "watch", "w", false, "indicate if the events should be streamed")
+	flags.BoolVar(&o.full, "full", false, "print messages of several lines whole, not only their first line")
 	flags.StringVar(&o.about, "for", "", "get events for a particular object")
 	flags.StringSliceVar(&o.types, "types", nil, "filter events for certain types (valid types are: Normal, Warning)")
 	return cmd
@@ -105,18 +109,25 @@ func (o *eventsOptions) run(ctx context.Context) error {
 		header = append([]string{"NAMESPACE"}, header...)
 	}
 	t := newTable(header...)
+	cut := false
 	for _, e := range events {
-		t.add(o.row(e)...)
+		cut = o.add(t, e) || cut
 	}
-	if err := t.print(o.Streams.Out, true); err != nil || !o.watch {
+	if err := t.print(o.Streams.Out, true); err != nil {
 		return err
+	}
+	if cut {
+		o.Warnf("messages of several lines are cut: use --full to see them whole")
+	}
+	if !o.watch {
+		return nil
 	}
 	return o.follow(ctx, client, versions, wanted, t)
 }
 
 // follow prints events as they happen.
 func (o *eventsOptions) follow(ctx context.Context, client *ops.Client, versions map[string]string, wanted func(corev1.Event) bool, t *table) error {
-	rows := make(chan []string)
+	seen := make(chan corev1.Event)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	failed := make(chan error, len(versions))
@@ -128,7 +139,7 @@ func (o *eventsOptions) follow(ctx context.Context, client *ops.Client, versions
 					return
 				}
 				select {
-				case rows <- o.row(e):
+				case seen <- e:
 				case <-ctx.Done():
 				}
 			})
@@ -140,8 +151,8 @@ func (o *eventsOptions) follow(ctx context.Context, client *ops.Client, versions
 			return nil
 		case err := <-failed:
 			return err
-		case row := <-rows:
-			t.add(row...)
+		case e := <-seen:
+			o.add(t, e)
 			if err := t.print(o.Streams.Out, false); err != nil {
 				return err
 			}
@@ -234,12 +245,44 @@ func (o *eventsOptions) story(ctx context.Context, client *ops.Client, k kind.Ki
 	o.story(ctx, client, sk, source, refs)
 }
 
-func (o *eventsOptions) row(e corev1.Event) []string {
-	row := []string{o.seen(e), e.Type, e.Reason, e.InvolvedObject.Kind + "/" + e.InvolvedObject.Name, e.Message}
+// add adds the row of an event to a table and tells whether its message was cut.
+func (o *eventsOptions) add(t *table, e corev1.Event) (cut bool) {
+	head, rest := headline(e.Message)
+	switch {
+	case o.cuts(rest):
+		head = fmt.Sprintf("%s (+%d lines)", head, len(rest))
+	case !o.full:
+		head = strings.Join(append([]string{head}, rest...), " ")
+	}
+	row := []string{o.seen(e), e.Type, e.Reason, e.InvolvedObject.Kind + "/" + e.InvolvedObject.Name, head}
 	if o.allNamespaces {
 		row = append([]string{e.Namespace}, row...)
 	}
-	return row
+	t.add(row...)
+	if o.full {
+		t.below(rest)
+	}
+	return o.cuts(rest)
+}
+
+// cuts tells whether what follows the headline of a message is left out. A single line takes no more room than saying so.
+func (o *eventsOptions) cuts(rest []string) bool { return len(rest) > 1 && !o.full }
+
+// headline is the first line of a message, along with those that it only announces, and the lines that follow.
+func headline(message string) (head string, rest []string) {
+	for line := range strings.Lines(message) {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "":
+		case head == "":
+			head = line
+		case len(rest) == 0 && strings.HasSuffix(head, ":"):
+			head += " " + line
+		default:
+			rest = append(rest, line)
+		}
+	}
+	return head, rest
 }
 
 // lastSeen is when the event last happened.

@@ -148,6 +148,27 @@ func (f *Factory) RESTConfig() (*rest.Config, error) {
 	return c, nil
 }
 
+// cluster names the cluster the way its people do: by the context of the kubeconfig, and by its address.
+func (f *Factory) cluster() (string, error) {
+	c, err := f.RESTConfig()
+	if err != nil {
+		return "", err
+	}
+	raw, err := f.kube.ToRawKubeConfigLoader().RawConfig()
+	if err != nil {
+		return "", &connectError{err}
+	}
+	name := raw.CurrentContext
+	if *f.kube.Context != "" {
+		name = *f.kube.Context
+	}
+	// These flags lead to another cluster than that of the context.
+	if name == "" || *f.kube.APIServer != "" || *f.kube.ClusterName != "" {
+		return c.Host, nil
+	}
+	return fmt.Sprintf("%s (%s)", name, c.Host), nil
+}
+
 // Ops is a client for objects.
 func (f *Factory) Ops() (*ops.Client, error) {
 	c, err := f.RESTConfig()

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -110,14 +111,18 @@ func key(r metav1.APIResource, namespace, name string) string {
 func (a *fakeAPI) add(t *testing.T, stream string) {
 	t.Helper()
 	for _, doc := range strings.Split(stream, "\n---\n") {
+		data, err := yaml.YAMLToJSONStrict([]byte(doc))
+		if err != nil {
+			t.Fatalf("cluster.yaml: %v\n%s", err, doc)
+		}
 		var m map[string]any
-		if err := yaml.Unmarshal([]byte(doc), &m, yaml.DisallowUnknownFields); err != nil {
+		if err := utiljson.Unmarshal(data, &m); err != nil {
 			t.Fatalf("cluster.yaml: %v\n%s", err, doc)
 		}
 		if len(m) == 0 {
 			continue
 		}
-		u := &unstructured.Unstructured{Object: normalize(m)}
+		u := &unstructured.Unstructured{Object: m}
 		r, ok := a.resourceOf(u.GroupVersionKind().Group, u.GetKind())
 		if !ok {
 			t.Fatalf("cluster.yaml: kind %s is not served", u.GetKind())
@@ -176,11 +181,11 @@ func (a *fakeAPI) react(r metav1.APIResource, u *unstructured.Unstructured) {
 		}
 		text := strings.NewReplacer("${token}", token, `"${generation}"`, strconv.FormatInt(u.GetGeneration(), 10)).Replace(string(raw))
 		var status map[string]any
-		if err := json.Unmarshal([]byte(text), &status); err != nil {
+		if err := utiljson.Unmarshal([]byte(text), &status); err != nil {
 			panic(err)
 		}
 		next := u.DeepCopy()
-		next.Object["status"] = normalize(status)
+		next.Object["status"] = status
 		a.store(r, next)
 		u = next
 	}

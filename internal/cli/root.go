@@ -77,7 +77,7 @@ and applies updates to them when there is something new to deploy.`,
 	root.CompletionOptions.DisableDefaultCmd = true
 	f.addFlags(root.PersistentFlags())
 	root.AddCommand(
-		newGet(f), newReconcile(f), newSuspend(f), newResume(f), newApprove(f), newCreate(f), newDelete(f), newExport(f),
+		newGet(f), newReconcile(f), newTrigger(f), newSuspend(f), newResume(f), newApprove(f), newCreate(f), newDelete(f), newExport(f),
 		newBuild(f), newPush(f), newPull(f), newTag(f), newList(f), newDiff(f),
 		newEvents(f), newLogs(f), newStats(f), newTrace(f), newTree(f), newDebug(f),
 		newCheck(f), newInstall(f), newUninstall(f), newVersion(f), newCompletion(f), newDocgen(f),

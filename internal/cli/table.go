@@ -9,9 +9,12 @@ import (
 // table prints rows as 2.9 does: cells padded to the width of their column, each followed by a tab.
 type table struct {
 	header []string
-	rows   [][]string
+	rows   []tableRow
 	widths []int
 }
+
+// tableRow is a row, and lines that are printed below it.
+type tableRow struct{ cells, below []string }
 
 func newTable(header ...string) *table {
 	t := &table{header: header, widths: make([]int, len(header))}
@@ -31,8 +34,11 @@ func (t *table) add(cells ...string) {
 		cells[i] = oneLine(cells[i])
 	}
 	t.measure(cells)
-	t.rows = append(t.rows, cells)
+	t.rows = append(t.rows, tableRow{cells: cells})
 }
+
+// below puts lines under the row added last, indented.
+func (t *table) below(lines []string) { t.rows[len(t.rows)-1].below = lines }
 
 // print writes the header, unless told not to, and all rows added since the last print.
 func (t *table) print(w io.Writer, header bool) error {
@@ -40,8 +46,11 @@ func (t *table) print(w io.Writer, header bool) error {
 	if header {
 		t.row(&b, t.header)
 	}
-	for _, cells := range t.rows {
-		t.row(&b, cells)
+	for _, r := range t.rows {
+		t.row(&b, r.cells)
+		for _, line := range r.below {
+			b.WriteString("    " + line + "\n")
+		}
 	}
 	t.rows = nil
 	_, err := io.WriteString(w, b.String())

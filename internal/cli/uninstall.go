@@ -51,7 +51,11 @@ func (o *uninstallOptions) run(ctx context.Context) error {
 		return err
 	}
 	if !o.dryRun && !o.silent {
-		if err := o.confirm("Are you sure you want to delete Flux and its custom resource definitions?"); err != nil {
+		cluster, err := o.cluster()
+		if err != nil {
+			return err
+		}
+		if err := o.confirm("Are you sure you want to delete Flux and its custom resource definitions from cluster " + cluster + "?"); err != nil {
 			return fmt.Errorf("nothing was deleted: %w", err)
 		}
 	}

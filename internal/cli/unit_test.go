@@ -402,3 +402,56 @@ func TestWriteDocs(t *testing.T) {
 		}
 	}
 }
+
+// TestUninstallNamesTheCluster covers cli 61: who is about to delete an installation is told which one.
+func TestUninstallNamesTheCluster(t *testing.T) {
+	api := newFakeAPI(t, now)
+	path := filepath.Join(t.TempDir(), "config")
+	config := `{apiVersion: v1, kind: Config, current-context: staging, users: [{name: me}],
+clusters: [{name: c, cluster: {server: "` + api.URL + `"}}],
+contexts: [{name: staging, context: {cluster: c, user: me}}, {name: production, context: {cluster: c, user: me}}]}`
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		flags []string
+		want  string
+	}{
+		"current context": {nil, "staging (" + api.URL + ")"},
+		"chosen context":  {[]string{"--context=production"}, "production (" + api.URL + ")"},
+		"address":         {[]string{"--server=" + api.URL}, api.URL},
+		"another cluster": {[]string{"--cluster=c"}, api.URL},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _, stderr := testConfig()
+			if code := run(t.Context(), c, append([]string{"uninstall", "--kubeconfig", path}, tc.flags...)); code != 1 {
+				t.Errorf("exit code %d without an answer, want 1", code)
+			}
+			want := "Are you sure you want to delete Flux and its custom resource definitions from cluster " + tc.want + "? [y/N]"
+			if !strings.Contains(stderr.String(), want) {
+				t.Errorf("%q lacks %q", stderr, want)
+			}
+		})
+	}
+}
+
+func TestHeadline(t *testing.T) {
+	for message, want := range map[string]struct {
+		head string
+		rest []string
+	}{
+		"":                             {},
+		"one":                          {head: "one"},
+		"one\n":                        {head: "one"},
+		"\n one \r\n\n two\nthree\n":   {"one", []string{"two", "three"}},
+		"failed:\nbad\nworse":          {"failed: bad", []string{"worse"}},
+		"failed:\nbecause:\nbad\nmore": {"failed: because: bad", []string{"more"}},
+		"failed:":                      {head: "failed:"},
+		"one\nlogs:\ntwo":              {"one", []string{"logs:", "two"}},
+	} {
+		head, rest := headline(message)
+		if diff := cmp.Diff(want.head, head) + cmp.Diff(want.rest, rest); diff != "" {
+			t.Errorf("headline(%q) (-want +got):\n%s", message, diff)
+		}
+	}
+}

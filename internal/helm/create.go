@@ -1,11 +1,13 @@
 package helm
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -15,6 +17,9 @@ import (
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/yaml"
 
 	helmv2 "github.com/seed-79636ae9/flux/api/helm/v2"
 	"github.com/seed-79636ae9/flux/api/meta"
@@ -149,7 +154,7 @@ func (o *createOptions) setValues(spec *helmv2.HelmReleaseSpec) error {
 		if err != nil {
 			return fmt.Errorf("read --values: %w", err)
 		}
-		values, err := loader.LoadValues(bytes.NewReader(data))
+		values, err := readValues(data)
 		if err != nil {
 			return fmt.Errorf("--values '%s' holds no YAML map: %w", path, err)
 		}
@@ -174,6 +179,31 @@ func (o *createOptions) setValues(spec *helmv2.HelmReleaseSpec) error {
 		spec.ValuesFrom = append(spec.ValuesFrom, helmv2.ValuesReference{Kind: valuesKinds()[i], Name: name})
 	}
 	return nil
+}
+
+// readValues reads a file of values as Helm does, documents one after the other, but keeps all digits of whole numbers.
+func readValues(data []byte) (map[string]any, error) {
+	merged := map[string]any{}
+	// The reader may lose a last line that does not end.
+	documents := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(append(data, '\n'))))
+	for {
+		document, err := documents.Read()
+		if errors.Is(err, io.EOF) {
+			return merged, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		text, err := yaml.YAMLToJSON(document)
+		if err != nil {
+			return nil, err
+		}
+		var values map[string]any
+		if err := utiljson.Unmarshal(text, &values); err != nil {
+			return nil, err
+		}
+		merged = loader.MergeMaps(merged, values)
+	}
 }
 
 func (o *createOptions) setDependencies(spec *helmv2.HelmReleaseSpec) (err error) {

@@ -19,6 +19,28 @@ func ReceiverKind() kind.Kind {
 		},
 		Secrets: kind.SecretRefs("secretRef"),
 		Done:    func(o kind.Object) string { return "generated webhook URL " + o.Field("status", "webhookPath") },
+		Create: &kind.Create{
+			Short: "Create or update a Receiver resource",
+			Long:  "The create receiver command generates a Receiver resource and waits until its webhook can be called.",
+			Example: `  # Make a token, then let pushes on GitHub reconcile a source at once
+  flux create secret receiver github-webhook \
+    --type=github \
+    --hostname=flux.example.com
+  flux create receiver github-webhook \
+    --type=github \
+    --event=ping,push \
+    --secret-ref=github-webhook \
+    --resource=GitRepository/webapp,HelmRepository/webapp.charts
+
+  # Print it instead, to keep it in Git
+  flux create receiver registry \
+    --type=harbor \
+    --secret-ref=registry-webhook \
+    --resource=ImageRepository/webapp \
+    --export > receiver.yaml`,
+			Bind: bindReceiver,
+			Done: func(o kind.Object) string { return "Receiver " + o.GetName() + " is ready" },
+		},
 	}
 }
 
@@ -31,6 +53,24 @@ func ProviderKind() kind.Kind {
 		Columns: []kind.Column{kind.WideField("TYPE", "spec", "type")},
 		Static:  kind.Always, StaticMessage: "Provider is Ready",
 		Secrets: kind.SecretRefs("secretRef", "certSecretRef", "proxySecretRef"),
+		Create: &kind.Create{
+			Short: "Create or update a Provider resource",
+			Long:  "The create alert-provider command generates a Provider resource: a service that alerts tell of events.",
+			Example: `  # Post to a channel of Slack, with the token of a bot in an existing Secret
+  flux create alert-provider slack \
+    --type=slack \
+    --channel=deployments \
+    --address=https://slack.com/api/chat.postMessage \
+    --secret-ref=slack-token
+
+  # Show on GitHub which commits were applied
+  flux create alert-provider github-webapp \
+    --type=github \
+    --address=https://github.com/example/webapp \
+    --secret-ref=github-token`,
+			Bind: bindProvider,
+			Done: func(o kind.Object) string { return "Provider " + o.GetName() + " is ready" },
+		},
 	}
 }
 
@@ -47,6 +87,23 @@ func AlertKind() kind.Kind {
 				return []kind.Ref{{Kind: notificationv1beta3.ProviderKind, Namespace: o.GetNamespace(), Name: name}}
 			}
 			return nil
+		},
+		Create: &kind.Create{
+			Short: "Create or update an Alert resource",
+			Long:  "The create alert command generates an Alert resource: which events of which objects go to which provider.",
+			Example: `  # Tell of all events of one Kustomization
+  flux create alert webapp \
+    --event-severity=info \
+    --event-source=Kustomization/webapp \
+    --provider-ref=slack
+
+  # Tell of the failures of all Kustomizations here, and of all HelmReleases of another namespace
+  flux create alert failures \
+    --event-severity=error \
+    --event-source="Kustomization/*,HelmRelease/*.apps" \
+    --provider-ref=slack`,
+			Bind: bindAlert,
+			Done: func(o kind.Object) string { return "Alert " + o.GetName() + " is ready" },
 		},
 	}
 }
