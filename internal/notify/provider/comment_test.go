@@ -33,7 +33,7 @@ func commentSuite(name string, config func(base string) provider.Config) provide
 		many.Metadata[fmt.Sprintf("key-%02d", i)] = fmt.Sprintf("`value` %d", i)
 	}
 	return providertest.Suite{
-		Type: name, Config: config, Answer: answering(200, "[]"), Silent: []string{"applied", "failed", "progressing"}, Event: &failed,
+		Type: name, Config: config, Answer: gitAnswering(200, "[]"), Silent: []string{"applied", "failed", "progressing"}, Event: &failed,
 		Cases: []providertest.Case{
 			{Name: "good news", Event: onRequest(providertest.Applied())}, {Name: "bad news", Event: failed},
 			{Name: "no metadata", Event: onRequest(providertest.Progressing())}, {Name: "much metadata", Event: many},
@@ -62,8 +62,8 @@ func TestGiteaComment(t *testing.T) {
 	}).Run(t)
 }
 
-// thread is a pull or merge request on a Git host.
-type thread struct {
+// gitThread is a pull or merge request on a Git host.
+type gitThread struct {
 	author   string // what the host calls the writer of a comment
 	paged    bool
 	comments []map[string]any
@@ -73,20 +73,20 @@ type thread struct {
 	lists   int
 }
 
-func (h *thread) add(writer int, kind, body string) {
+func (h *gitThread) add(writer int, kind, body string) {
 	h.comments = append(h.comments, map[string]any{
 		"id": 1000 + len(h.comments), "body": body, h.author: map[string]any{"id": writer, "login": fmt.Sprint("user-", writer), "type": kind},
 	})
 }
 
 // crowd adds comments of others; a hundred of them are longer than an answer is usually read.
-func (h *thread) crowd(n int) {
+func (h *gitThread) crowd(n int) {
 	for range n {
 		h.add(8, "User", strings.Repeat("hello ", 150))
 	}
 }
 
-func (h *thread) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *gitThread) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	switch {
 	case r.Method != http.MethodGet:
@@ -131,30 +131,30 @@ func TestCommentInPlace(t *testing.T) {
 	for _, host := range hosts {
 		for _, test := range []struct {
 			name string
-			fill func(h *thread)
+			fill func(h *gitThread)
 			want string // id of the changed comment; empty: a new one
 		}{
-			{"no comment", func(*thread) {}, ""},
-			{"ours", func(h *thread) { h.add(8, "User", "hello"); h.add(7, "User", host.mark+"\n\nold") }, "1001"},
-			{"the first of ours", func(h *thread) { h.add(7, "User", host.mark); h.add(7, "User", host.mark) }, "1000"},
-			{"after a blank line", func(h *thread) { h.add(7, "User", "\r\n"+host.mark+"\r\n") }, "1000"},
-			{"of another writer", func(h *thread) { h.add(8, "User", host.mark+"\n\nold") }, ""},
-			{"first of another, then ours", func(h *thread) { h.add(8, "Bot", host.mark); h.add(7, "User", host.mark) }, "1001"},
-			{"of another provider", func(h *thread) { h.add(7, "User", strings.Replace(host.mark, "u1", "u2", 1)) }, ""},
-			{"of an object with a longer name", func(h *thread) { h.add(7, "User", strings.Replace(host.mark, "app", "app-2", 1)) }, ""},
-			{"quoted in ours of another object", func(h *thread) { h.add(7, "User", "<!-- x -->\n\nthe message holds "+host.mark) }, ""},
-			{"without text", func(h *thread) {
+			{"no comment", func(*gitThread) {}, ""},
+			{"ours", func(h *gitThread) { h.add(8, "User", "hello"); h.add(7, "User", host.mark+"\n\nold") }, "1001"},
+			{"the first of ours", func(h *gitThread) { h.add(7, "User", host.mark); h.add(7, "User", host.mark) }, "1000"},
+			{"after a blank line", func(h *gitThread) { h.add(7, "User", "\r\n"+host.mark+"\r\n") }, "1000"},
+			{"of another writer", func(h *gitThread) { h.add(8, "User", host.mark+"\n\nold") }, ""},
+			{"first of another, then ours", func(h *gitThread) { h.add(8, "Bot", host.mark); h.add(7, "User", host.mark) }, "1001"},
+			{"of another provider", func(h *gitThread) { h.add(7, "User", strings.Replace(host.mark, "u1", "u2", 1)) }, ""},
+			{"of an object with a longer name", func(h *gitThread) { h.add(7, "User", strings.Replace(host.mark, "app", "app-2", 1)) }, ""},
+			{"quoted in ours of another object", func(h *gitThread) { h.add(7, "User", "<!-- x -->\n\nthe message holds "+host.mark) }, ""},
+			{"without text", func(h *gitThread) {
 				h.comments = append(h.comments, map[string]any{"id": 5, "body": nil, h.author: nil})
 				h.add(7, "User", host.mark)
 			}, "1001"},
-			{"behind many", func(h *thread) { h.crowd(150); h.add(7, "User", host.mark) }, "1150"},
-			{"behind more", func(h *thread) { h.crowd(250); h.add(7, "User", host.mark) }, "1250"},
+			{"behind many", func(h *gitThread) { h.crowd(150); h.add(7, "User", host.mark) }, "1150"},
+			{"behind more", func(h *gitThread) { h.crowd(250); h.add(7, "User", host.mark) }, "1250"},
 		} {
 			t.Run(host.kind+"/"+test.name, func(t *testing.T) {
-				h := &thread{author: host.author, paged: host.paged, me: 7}
+				h := &gitThread{author: host.author, paged: host.paged, me: 7}
 				test.fill(h)
 				c, _ := gitHost(t, host.kind, h.ServeHTTP)
-				if err := notify(t, c, onRequest(providertest.Applied())); err != nil {
+				if err := tellGitHost(t, c, onRequest(providertest.Applied())); err != nil {
 					t.Fatal(err)
 				}
 				want := host.create + " " + host.mark
@@ -171,10 +171,10 @@ func TestCommentInPlace(t *testing.T) {
 
 // provider 16: there is an end to looking for a comment.
 func TestCommentsWithoutEnd(t *testing.T) {
-	h := &thread{author: "user", paged: true, me: 7}
+	h := &gitThread{author: "user", paged: true, me: 7}
 	h.crowd(2500)
 	c, _ := gitHost(t, "githubpullrequestcomment", h.ServeHTTP)
-	if err := notify(t, c, onRequest(providertest.Applied())); err != nil {
+	if err := tellGitHost(t, c, onRequest(providertest.Applied())); err != nil {
 		t.Fatal(err)
 	}
 	if h.lists != 20 || len(h.written) != 1 {
@@ -185,19 +185,19 @@ func TestCommentsWithoutEnd(t *testing.T) {
 // provider 16: the token of an app's installation may not ask who it is, and needs not.
 func TestCommentOfApp(t *testing.T) {
 	const mark = "<!-- flux-pr-comment-key:u1/Kustomization/prod/app -->"
-	h := &thread{author: "user", paged: true}
+	h := &gitThread{author: "user", paged: true}
 	h.add(8, "User", mark)
 	h.add(9, "Bot", mark)
 	c, _ := gitHost(t, "githubpullrequestcomment", h.ServeHTTP)
 	c.Token = "ghs_abc"
-	if err := notify(t, c, onRequest(providertest.Applied())); err != nil {
+	if err := tellGitHost(t, c, onRequest(providertest.Applied())); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"PATCH /api/v3/repos/org/app/issues/comments/1001 " + mark}, h.written); diff != "" {
 		t.Error(diff)
 	}
 	c.Token = "ghp_abc"
-	if err := notify(t, c, onRequest(providertest.Applied())); err == nil || !strings.Contains(err.Error(), "asking whose the token is: request failed with status code 403") {
+	if err := tellGitHost(t, c, onRequest(providertest.Applied())); err == nil || !strings.Contains(err.Error(), "asking whose the token is: request failed with status code 403") {
 		t.Errorf("error = %v", err)
 	}
 }
@@ -206,10 +206,10 @@ func TestCommentOfApp(t *testing.T) {
 func TestCommentNumber(t *testing.T) {
 	for _, number := range []string{"x", "0", "-1", "42/../../x", "4 2", "99999999999999999999", "!42"} {
 		for _, kind := range []string{"githubpullrequestcomment", "giteapullrequestcomment", "gitlabmergerequestcomment"} {
-			c, calls := gitHost(t, kind, answering(200, "[]"))
+			c, calls := gitHost(t, kind, gitAnswering(200, "[]"))
 			e := onRequest(providertest.Applied())
 			e.Metadata["change_request"] = number
-			if err := notify(t, c, e); err == nil || !strings.Contains(err.Error(), "change_request") {
+			if err := tellGitHost(t, c, e); err == nil || !strings.Contains(err.Error(), "change_request") {
 				t.Errorf("%s %q: error = %v", kind, number, err)
 			}
 			if len(calls()) != 0 {
@@ -226,11 +226,11 @@ func TestCommentLength(t *testing.T) {
 		if r.Method == http.MethodPost {
 			_ = json.NewDecoder(r.Body).Decode(&said)
 		}
-		answering(200, "[]")(w, r)
+		gitAnswering(200, "[]")(w, r)
 	})
 	e := onRequest(providertest.Applied())
 	e.Message = strings.Repeat("ü🚀", 12000)
-	if err := notify(t, c, e); err != nil {
+	if err := tellGitHost(t, c, e); err != nil {
 		t.Fatal(err)
 	}
 	if len(said.Body) > 65536 || !strings.HasPrefix(said.Body, "<!-- flux-pr-comment-key:u1/Kustomization/prod/app -->\n") || !strings.HasSuffix(said.Body, "…") {
@@ -245,7 +245,7 @@ func TestCommentFails(t *testing.T) {
 		"list": "could not list comments: request failed with status code 410", "user": "could not list comments: asking whose the token is: request failed",
 		"POST": "could not create comment: request failed", "PATCH": "could not update comment: request failed", "id": "the answer has no id",
 	} {
-		h := &thread{author: "user", paged: true, me: 7}
+		h := &gitThread{author: "user", paged: true, me: 7}
 		if fails != "POST" {
 			h.add(7, "User", mark)
 		}
@@ -266,7 +266,7 @@ func TestCommentFails(t *testing.T) {
 				h.ServeHTTP(w, r)
 			}
 		})
-		if err := notify(t, c, onRequest(providertest.Applied())); err == nil || !strings.Contains(err.Error(), want) {
+		if err := tellGitHost(t, c, onRequest(providertest.Applied())); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s fails: error = %v, want %q", fails, err, want)
 		}
 	}

@@ -18,8 +18,8 @@ import (
 	"github.com/seed-79636ae9/flux/toolkit/event"
 )
 
-// answering plays a Git host: it answers every question with found, and takes everything else.
-func answering(code int, found string) http.HandlerFunc {
+// gitAnswering plays a Git host: it answers every question with found, and takes everything else.
+func gitAnswering(code int, found string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		if r.Method != http.MethodGet {
@@ -32,8 +32,8 @@ func answering(code int, found string) http.HandlerFunc {
 	}
 }
 
-// oci is an event about an artifact that was made of a commit, with a reason no host takes in full.
-func oci() event.Payload {
+// madeOf is an event about an artifact that was made of a commit, with a reason no host takes in full.
+func madeOf() event.Payload {
 	e := providertest.Failed()
 	e.InvolvedObject.Kind, e.InvolvedObject.Name = "HelmRelease", "App.with.dots"
 	e.Reason = "TheReason" + strings.Repeat("Goes", 50)
@@ -41,7 +41,7 @@ func oci() event.Payload {
 	return e
 }
 
-func working() event.Payload {
+func workBegun() event.Payload {
 	e := providertest.Progressing()
 	e.Metadata = map[string]string{"revision": "main@sha1:" + strings.Repeat("34", 20)}
 	return e
@@ -55,34 +55,34 @@ func statusSuite(name string, answer http.HandlerFunc, config func(base string) 
 	}
 	return providertest.Suite{
 		Type: name, Config: config, Answer: answer, Silent: silent,
-		Cases: []providertest.Case{{Name: "origin", Event: oci()}, {Name: "working", Event: working()}},
+		Cases: []providertest.Case{{Name: "origin", Event: madeOf()}, {Name: "working", Event: workBegun()}},
 	}
 }
 
 // provider 10-14, 44; alert 20
 func TestGitHub(t *testing.T) {
-	statusSuite("github", answering(200, "[]"), func(base string) provider.Config {
+	statusSuite("github", gitAnswering(200, "[]"), func(base string) provider.Config {
 		return provider.Config{Address: base + "/org/app.git", Token: providertest.Canary}
 	}).Run(t)
 }
 
 // provider 10-14; alert 20: groups are part of the project, and the password is as good as the token.
 func TestGitLab(t *testing.T) {
-	statusSuite("gitlab", answering(200, "[]"), func(base string) provider.Config {
+	statusSuite("gitlab", gitAnswering(200, "[]"), func(base string) provider.Config {
 		return provider.Config{Address: base + "/group/sub/app.git", Password: providertest.Canary}
 	}).Run(t)
 }
 
 // provider 10-14, 44; alert 20
 func TestGitea(t *testing.T) {
-	statusSuite("gitea", answering(200, "[]"), func(base string) provider.Config {
+	statusSuite("gitea", gitAnswering(200, "[]"), func(base string) provider.Config {
 		return provider.Config{Address: base + "/org/app", Token: providertest.Canary}
 	}).Run(t)
 }
 
 // provider 10-14; alert 20
 func TestBitbucket(t *testing.T) {
-	suite := statusSuite("bitbucket", answering(404, "{}"), func(string) provider.Config {
+	suite := statusSuite("bitbucket", gitAnswering(404, "{}"), func(string) provider.Config {
 		return provider.Config{Address: "git@bitbucket.org:org/app.git", Token: "user:" + providertest.Canary}
 	})
 	suite.Public = true
@@ -91,14 +91,14 @@ func TestBitbucket(t *testing.T) {
 
 // provider 10-13; alert 20
 func TestBitbucketServer(t *testing.T) {
-	statusSuite("bitbucketserver", answering(404, "{}"), func(base string) provider.Config {
+	statusSuite("bitbucketserver", gitAnswering(404, "{}"), func(base string) provider.Config {
 		return provider.Config{Address: base + "/context/scm/PRJ/app.git", Username: "bot", Password: providertest.Canary}
 	}).Run(t)
 }
 
 // provider 10-13, 42; alert 20
 func TestAzureDevOps(t *testing.T) {
-	statusSuite("azuredevops", answering(200, `{"count":0,"value":[]}`), func(base string) provider.Config {
+	statusSuite("azuredevops", gitAnswering(200, `{"count":0,"value":[]}`), func(base string) provider.Config {
 		return provider.Config{Address: base + "/org/My%20Project/_git/app", Token: providertest.Canary, ServiceAccountName: "unused"}
 	}).Run(t)
 }
@@ -121,13 +121,13 @@ func gitHost(t *testing.T, name string, answer http.HandlerFunc) (provider.Confi
 		Provider: provider.Owner{Namespace: "prod", Name: "p", UID: "u1"}, HTTP: provider.NewClient(http.DefaultTransport, "flux"),
 	}
 	if name == "bitbucket" {
-		c.HTTP = provider.NewClient(redirected(host.URL), "flux")
+		c.HTTP = provider.NewClient(ledTo(host.URL), "flux")
 	}
 	c.HTTP.Pause = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 	return c, func() []string { return calls }
 }
 
-func notify(t *testing.T, c provider.Config, e event.Payload) error {
+func tellGitHost(t *testing.T, c provider.Config, e event.Payload) error {
 	t.Helper()
 	kind, ok := provider.Find(c.Type)
 	if !ok {
@@ -197,8 +197,8 @@ func TestCommitStatusOnce(t *testing.T) {
 		{"none", "bitbucketserver", 404, `not JSON`, true},
 	} {
 		t.Run(test.kind+"/"+test.name, func(t *testing.T) {
-			c, calls := gitHost(t, test.kind, answering(test.code, test.found))
-			if err := notify(t, c, providertest.Applied()); err != nil {
+			c, calls := gitHost(t, test.kind, gitAnswering(test.code, test.found))
+			if err := tellGitHost(t, c, providertest.Applied()); err != nil {
 				t.Fatal(err)
 			}
 			want := 1
@@ -216,8 +216,8 @@ func TestCommitStatusOnce(t *testing.T) {
 func TestCommitStatusQuestionFails(t *testing.T) {
 	for _, kind := range []string{"github", "gitlab", "gitea", "bitbucket", "bitbucketserver", "azuredevops"} {
 		for found, code := range map[string]int{"<html>the-answer</html>": 200, "the-answer": 403, `{"the-answer":` + strings.Repeat(" ", 9<<20) + "1}": 200} {
-			c, calls := gitHost(t, kind, answering(code, found))
-			err := notify(t, c, providertest.Applied())
+			c, calls := gitHost(t, kind, gitAnswering(code, found))
+			err := tellGitHost(t, c, providertest.Applied())
 			if err == nil || !strings.HasPrefix(err.Error(), "could not list commit statuses: ") || strings.Contains(err.Error(), "the-answer") {
 				t.Errorf("%s answers %d %.20q: error = %v", kind, code, found, err)
 			}
@@ -231,10 +231,10 @@ func TestCommitStatusQuestionFails(t *testing.T) {
 // provider 12: an event without a commit fails before anybody is asked.
 func TestCommitStatusWithoutCommit(t *testing.T) {
 	for _, metadata := range []map[string]string{nil, {"revision": "6.5.1"}} {
-		c, calls := gitHost(t, "github", answering(200, "[]"))
+		c, calls := gitHost(t, "github", gitAnswering(200, "[]"))
 		e := providertest.Failed()
 		e.Metadata = metadata
-		if err := notify(t, c, e); err == nil || !strings.Contains(err.Error(), "revision") {
+		if err := tellGitHost(t, c, e); err == nil || !strings.Contains(err.Error(), "revision") {
 			t.Errorf("metadata %v: error = %v", metadata, err)
 		}
 		if len(calls()) != 0 {
@@ -247,7 +247,7 @@ func TestCommitStatusWithoutCommit(t *testing.T) {
 func TestRefusalHint(t *testing.T) {
 	for code, want := range map[int]string{401: "spec.secretRef, or they have expired", 403: "lack a permission", 404: "spec.address", 422: "code 422"} {
 		c, _ := gitHost(t, "github", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) })
-		err := notify(t, c, providertest.Applied())
+		err := tellGitHost(t, c, providertest.Applied())
 		if err == nil || !strings.HasPrefix(err.Error(), fmt.Sprintf("could not list commit statuses: request failed with status code %d", code)) ||
 			!strings.Contains(err.Error(), want) {
 			t.Errorf("%d: error = %v", code, err)
@@ -345,11 +345,11 @@ func TestClonePaths(t *testing.T) {
 		t.Run(test.kind+" "+test.address, func(t *testing.T) {
 			var asked []string
 			c := provider.Config{Type: test.kind, Address: test.address, Token: "user:t0ken", CommitStatus: "id"}
-			c.HTTP = provider.NewClient(roundTripper(func(r *http.Request) (*http.Response, error) {
+			c.HTTP = provider.NewClient(gitTransport(func(r *http.Request) (*http.Response, error) {
 				asked = append(asked, r.URL.String())
 				return &http.Response{StatusCode: 418, Body: http.NoBody, Request: r}, nil
 			}), "flux")
-			_ = notify(t, c, providertest.Applied())
+			_ = tellGitHost(t, c, providertest.Applied())
 			if len(asked) != 1 || !strings.HasPrefix(asked[0], test.want+"commit") && !strings.HasPrefix(asked[0], test.want+"repository/commits/") {
 				t.Errorf("asked %q, want %s", asked, test.want)
 			}
@@ -368,12 +368,12 @@ func TestBuildURL(t *testing.T) {
 			host := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
 				told = append(told, string(body))
-				answering(404, "")(w, r)
+				gitAnswering(404, "")(w, r)
 			}))
 			defer host.Close()
 			address := strings.Replace(host.URL, "://", "://user:passw0rd@", 1) + test.path
 			c := provider.Config{Type: "bitbucketserver", Address: address, Token: "t0ken", CommitStatus: "id", HTTP: provider.NewClient(http.DefaultTransport, "flux")}
-			if err := notify(t, c, providertest.Applied()); err != nil {
+			if err := tellGitHost(t, c, providertest.Applied()); err != nil {
 				t.Fatal(err)
 			}
 			if want := fmt.Sprintf(`"url":%q`, host.URL+test.want); !strings.Contains(told[1], want) {
@@ -383,13 +383,13 @@ func TestBuildURL(t *testing.T) {
 	}
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
+type gitTransport func(*http.Request) (*http.Response, error)
 
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+func (f gitTransport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// redirected sends every request to the host at base.
-func redirected(base string) http.RoundTripper {
-	return roundTripper(func(r *http.Request) (*http.Response, error) {
+// ledTo sends every request to the host at base.
+func ledTo(base string) http.RoundTripper {
+	return gitTransport(func(r *http.Request) (*http.Response, error) {
 		r = r.Clone(r.Context())
 		r.URL.Scheme, r.URL.Host = "http", strings.TrimPrefix(base, "http://")
 		return http.DefaultTransport.RoundTrip(r)

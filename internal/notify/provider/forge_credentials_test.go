@@ -82,7 +82,7 @@ func (h *enterprise) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.calls = append(h.calls, r.Method+" "+r.URL.Path+" "+authorization)
 	switch {
 	case !strings.HasSuffix(r.URL.Path, "/access_tokens"):
-		answering(200, "[]")(w, r)
+		gitAnswering(200, "[]")(w, r)
 	case h.refuses != 0:
 		http.Error(w, "the-answer-of-the-service", h.refuses)
 	default:
@@ -95,7 +95,7 @@ func (h *enterprise) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func TestGitHubApp(t *testing.T) {
 	h := newEnterprise(t, "github")
 	for range 2 {
-		if err := notify(t, h.config, providertest.Applied()); err != nil {
+		if err := tellGitHost(t, h.config, providertest.Applied()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -111,7 +111,7 @@ func TestGitHubApp(t *testing.T) {
 func TestGitHubTokenBeforeApp(t *testing.T) {
 	h := newEnterprise(t, "githubdispatch")
 	h.config.Token = "ghp_token"
-	if err := notify(t, h.config, providertest.Applied()); err != nil {
+	if err := tellGitHost(t, h.config, providertest.Applied()); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"POST /api/v3/repos/org/app/dispatches Bearer ghp_token"}, h.calls); diff != "" {
@@ -127,6 +127,7 @@ func TestGitHubAppFails(t *testing.T) {
 		want   string
 	}{
 		{"refused", func(h *enterprise) { h.refuses = 404 }, "of the GitHub App of spec.secretRef: request failed with status code 404"},
+		{"refused, and that is all", func(h *enterprise) { h.refuses = 401 }, "status code 401$"},
 		{"no key", func(h *enterprise) { delete(h.config.Secret, auth.GitHubAppPrivateKeyKey) }, "key 'githubAppPrivateKey' is required"},
 		{"no clouds", func(h *enterprise) { h.config.Auth = nil }, "obtains no credentials"},
 		{"another CA", func(h *enterprise) { h.config.TLS = nil }, "certificate"},
@@ -134,8 +135,8 @@ func TestGitHubAppFails(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			h := newEnterprise(t, "githubpullrequestcomment")
 			test.change(h)
-			err := notify(t, h.config, onRequest(providertest.Applied()))
-			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "the-answer") {
+			err := tellGitHost(t, h.config, onRequest(providertest.Applied()))
+			if err == nil || !strings.Contains(err.Error()+"$", test.want) || strings.Contains(err.Error(), "the-answer") {
 				t.Errorf("error = %v, want %q", err, test.want)
 			}
 			for _, call := range h.calls {
@@ -178,11 +179,11 @@ func TestAzureIdentity(t *testing.T) {
 			var authorization string
 			c, calls := gitHost(t, "azuredevops", func(w http.ResponseWriter, r *http.Request) {
 				authorization = r.Header.Get("Authorization")
-				answering(200, `{"value":[]}`)(w, r)
+				gitAnswering(200, `{"value":[]}`)(w, r)
 			})
 			c.Token, c.Auth = "", newAuth(true)
 			test.change(&c)
-			err := notify(t, c, providertest.Applied())
+			err := tellGitHost(t, c, providertest.Applied())
 			if (err != nil) != (test.fails != "") || err != nil && !strings.Contains(err.Error(), test.fails) {
 				t.Errorf("error = %v, want %q", err, test.fails)
 			}

@@ -72,7 +72,7 @@ func TestForgeRecordings(t *testing.T) {
 					w.WriteHeader(http.StatusBadRequest)
 					return
 				}
-				answering(200, "[]")(w, r)
+				gitAnswering(200, "[]")(w, r)
 			}))
 			defer host.Close()
 			c := provider.Config{
@@ -85,7 +85,7 @@ func TestForgeRecordings(t *testing.T) {
 					continue
 				}
 				delete(e.Metadata, "commit_status")
-				if err := notify(t, c, e); (err != nil) != test.fails {
+				if err := tellGitHost(t, c, e); (err != nil) != test.fails {
 					t.Fatalf("%s: error = %v", e.Reason, err)
 				}
 			}

@@ -26,7 +26,7 @@ func TestGitHubDispatch(t *testing.T) {
 // alert 19: the words of 2.9 (recording notification/send-error-masks-token), without the address and the answer.
 func TestDispatchError(t *testing.T) {
 	c, _ := gitHost(t, "githubdispatch", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "the-answer", 400) })
-	err := notify(t, c, providertest.Failed())
+	err := tellGitHost(t, c, providertest.Failed())
 	if want := "could not send github repository dispatch webhook: request failed with status code 400"; err == nil || err.Error() != want {
 		t.Errorf("error = %v, want %s", err, want)
 	}
@@ -60,7 +60,7 @@ func TestDispatchLimits(t *testing.T) {
 			})
 			e := providertest.Failed()
 			change(&e)
-			if err := notify(t, c, e); err != nil {
+			if err := tellGitHost(t, c, e); err != nil {
 				t.Fatal(err)
 			}
 			if fits := len(told.Payload) < 64<<10; fits == (name == "no room left") || len(told.Type) > 100 {
