@@ -197,7 +197,8 @@ func TestCommentOfApp(t *testing.T) {
 		t.Error(diff)
 	}
 	c.Token = "ghp_abc"
-	if err := tellGitHost(t, c, onRequest(providertest.Applied())); err == nil || !strings.Contains(err.Error(), "asking whose the token is: request failed with status code 403") {
+	err := tellGitHost(t, c, onRequest(providertest.Applied()))
+	if err == nil || !strings.Contains(err.Error(), "asking whose the token is: request failed with status code 403") {
 		t.Errorf("error = %v", err)
 	}
 }
@@ -233,7 +234,8 @@ func TestCommentLength(t *testing.T) {
 	if err := tellGitHost(t, c, e); err != nil {
 		t.Fatal(err)
 	}
-	if len(said.Body) > 65536 || !strings.HasPrefix(said.Body, "<!-- flux-pr-comment-key:u1/Kustomization/prod/app -->\n") || !strings.HasSuffix(said.Body, "…") {
+	const mark = "<!-- flux-pr-comment-key:u1/Kustomization/prod/app -->\n"
+	if len(said.Body) > 65536 || !strings.HasPrefix(said.Body, mark) || !strings.HasSuffix(said.Body, "…") {
 		t.Errorf("%d bytes, %.60q", len(said.Body), said.Body)
 	}
 }
@@ -242,8 +244,11 @@ func TestCommentLength(t *testing.T) {
 func TestCommentFails(t *testing.T) {
 	const mark = "<!-- flux-pr-comment-key:u1/Kustomization/prod/app -->"
 	for fails, want := range map[string]string{
-		"list": "could not list comments: request failed with status code 410", "user": "could not list comments: asking whose the token is: request failed",
-		"POST": "could not create comment: request failed", "PATCH": "could not update comment: request failed", "id": "the answer has no id",
+		"list":  "could not list comments: request failed with status code 410",
+		"user":  "could not list comments: asking whose the token is: request failed with status code 410",
+		"id":    "could not list comments: asking whose the token is: the answer has no id",
+		"POST":  "could not create comment: request failed with status code 410",
+		"PATCH": "could not update comment: request failed with status code 410",
 	} {
 		h := &gitThread{author: "user", paged: true, me: 7}
 		if fails != "POST" {
