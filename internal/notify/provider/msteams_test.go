@@ -47,7 +47,7 @@ func TestMSTeamsConnector(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(c.want, decode[any](t, request.body)); diff != "" {
+		if diff := cmp.Diff(c.want, decodeBody[any](t, request.body)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 		if got := request.URL.String(); got != config.Address {
@@ -64,7 +64,7 @@ func TestMSTeamsRefusal(t *testing.T) {
 		{connector, "", ""},
 		{connector, "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 413 with ContextId tcid=1..",
 			"postMessage failed: request failed: request failed with status code 413"},
-		{connector, "Webhook message delivery failed with error: secret", "postMessage failed: Teams has not taken the message"},
+		{connector, "Webhook message delivery failed with error: secret", "postMessage failed: refused by Teams"},
 		{workflow, "Microsoft Teams endpoint returned HTTP error 413", ""},
 	} {
 		wire := wire{answer: c.answer}

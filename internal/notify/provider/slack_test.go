@@ -25,16 +25,16 @@ func TestSlackAPI(t *testing.T) {
 	}{
 		{"taken", "https://slack.com/api/chat.postMessage", `{"ok":true,"channel":"C1"}`, ""},
 		{"refused", "https://slack.com/api/chat.postMessage", `{"ok":false,"error":"channel_not_found"}`,
-			"postMessage failed: Slack refuses the message: channel_not_found"},
+			"postMessage failed: refused by Slack: channel_not_found"},
 		{"refused by a stand-in", "http://stand-in.example/api/chat.postMessage?x=y", `{"ok":false,"error":"not_authed"}`,
-			"postMessage failed: Slack refuses the message: not_authed"},
+			"postMessage failed: refused by Slack: not_authed"},
 		{"with something else than a word", "https://slack.com/api/chat.postMessage", `{"ok":false,"error":"see http://internal.example"}`,
-			"postMessage failed: Slack refuses the message"},
+			"postMessage failed: refused by Slack"},
 		{"with a long word", "https://slack.com/api/chat.postMessage", `{"ok":false,"error":"` + strings.Repeat("a", 65) + `"}`,
-			"postMessage failed: Slack refuses the message"},
-		{"with no word", "https://slack.com/api/chat.postMessage", `{"ok":false}`, "postMessage failed: Slack refuses the message"},
+			"postMessage failed: refused by Slack"},
+		{"with no word", "https://slack.com/api/chat.postMessage", `{"ok":false}`, "postMessage failed: refused by Slack"},
 		{"no JSON", "https://slack.com/api/chat.postMessage", `<html>`,
-			"postMessage failed: reading what Slack answers: the answer is not the JSON that was expected"},
+			"postMessage failed: reading the answer of Slack: the answer is not the JSON that was expected"},
 		{"a webhook answers in words", "https://hooks.slack.com/services/x", `ok`, ""},
 		{"a webhook's answer is not read", "https://mattermost.example/hooks/x", `{"ok":false,"error":"channel_not_found"}`, ""},
 	} {
@@ -60,7 +60,7 @@ func TestSlackFallback(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	message := decode[struct{ Attachments []struct{ Fallback string } }](t, request.body)
+	message := decodeBody[struct{ Attachments []struct{ Fallback string } }](t, request.body)
 	if got, want := message.Attachments[0].Fallback, "kustomization/app.prod: "+strings.Repeat("x", 999)+"…"; got != want {
 		t.Errorf("fallback is %q, want %q", got, want)
 	}
@@ -91,7 +91,7 @@ func TestSlackMarkup(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			message := decode[struct {
+			message := decodeBody[struct {
 				Attachments []struct {
 					Text, Fallback string
 					Fields         []struct{ Value string }
