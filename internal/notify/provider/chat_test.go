@@ -60,7 +60,7 @@ func (w *wire) tell(t *testing.T, kind string, c provider.Config, e event.Payloa
 	return w.sent[0], err
 }
 
-func decodeBody[T any](t *testing.T, text string) T {
+func decode[T any](t *testing.T, text string) T {
 	t.Helper()
 	var out T
 	if err := json.Unmarshal([]byte(text), &out); err != nil {
@@ -222,10 +222,10 @@ func TestChatLimits(t *testing.T) {
 		}, 11000},
 		{"googlechat", func(t *testing.T, r sent) { atMost(t, "the request", len(r.body), 32000) }, 29000},
 		{"webex", func(t *testing.T, r sent) {
-			atMost(t, "markdown", len(decodeBody[struct{ Markdown string }](t, r.body).Markdown), 7439)
+			atMost(t, "markdown", len(decode[struct{ Markdown string }](t, r.body).Markdown), 7439)
 		}, 7000},
 		{"telegram", func(t *testing.T, r sent) {
-			text, _ := readMarkdownV2(t, decodeBody[struct{ Text string }](t, r.body).Text)
+			text, _ := readMarkdownV2(t, decode[struct{ Text string }](t, r.body).Text)
 			atMost(t, "text", units(text), 4096)
 		}, 3900},
 		{"lark", func(t *testing.T, r sent) { atMost(t, "the request", len(r.body), 20000) }, 18500},
@@ -327,7 +327,7 @@ func readable(t *testing.T, r sent) string {
 	var body strings.Builder
 	encoder := json.NewEncoder(&body)
 	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(decodeBody[any](t, r.body)); err != nil {
+	if err := encoder.Encode(decode[any](t, r.body)); err != nil {
 		t.Fatal(err)
 	}
 	return strings.ReplaceAll(body.String(), `\\`, "")
@@ -344,7 +344,7 @@ func atMost(t *testing.T, what string, got, limit int) {
 
 func slackLimits(author, text, fields, name, value, sum int) func(*testing.T, sent) {
 	return func(t *testing.T, r sent) {
-		message := decodeBody[struct {
+		message := decode[struct {
 			Attachments []struct {
 				AuthorName string `json:"author_name"`
 				Text       string

@@ -51,7 +51,7 @@ func TestDiscordName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := decodeBody[struct{ Username string }](t, request.body).Username, strings.Repeat("c", 79)+"…"; got != want {
+	if got, want := decode[struct{ Username string }](t, request.body).Username, strings.Repeat("c", 79)+"…"; got != want {
 		t.Errorf("username is %q, want %q", got, want)
 	}
 }

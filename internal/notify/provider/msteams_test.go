@@ -47,7 +47,7 @@ func TestMSTeamsConnector(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(c.want, decodeBody[any](t, request.body)); diff != "" {
+		if diff := cmp.Diff(c.want, decode[any](t, request.body)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 		if got := request.URL.String(); got != config.Address {

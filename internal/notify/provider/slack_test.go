@@ -60,7 +60,7 @@ func TestSlackFallback(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	message := decodeBody[struct{ Attachments []struct{ Fallback string } }](t, request.body)
+	message := decode[struct{ Attachments []struct{ Fallback string } }](t, request.body)
 	if got, want := message.Attachments[0].Fallback, "kustomization/app.prod: "+strings.Repeat("x", 999)+"…"; got != want {
 		t.Errorf("fallback is %q, want %q", got, want)
 	}
@@ -91,7 +91,7 @@ func TestSlackMarkup(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			message := decodeBody[struct {
+			message := decode[struct {
 				Attachments []struct {
 					Text, Fallback string
 					Fields         []struct{ Value string }

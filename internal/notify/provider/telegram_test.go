@@ -34,7 +34,7 @@ func TestTelegramChannel(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		body := decodeBody[map[string]any](t, request.body)
+		body := decode[map[string]any](t, request.body)
 		if body["chat_id"] != want.chat || body["message_thread_id"] != want.thread || body["parse_mode"] != "MarkdownV2" {
 			t.Errorf("%s is sent as %v", channel, body)
 		}
@@ -58,7 +58,7 @@ func TestTelegramEscapes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, bold := readMarkdownV2(t, decodeBody[struct{ Text string }](t, request.body).Text)
+	got, bold := readMarkdownV2(t, decode[struct{ Text string }](t, request.body).Text)
 	want := "🚨 kustomization/a_b*c.prod\n" + e.Message + "\n\n- k_" + ascii + ": v_" + ascii
 	if got != want {
 		t.Errorf("Telegram shows\n%s\nwant\n%s", got, want)
