@@ -8,12 +8,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
@@ -472,4 +474,42 @@ type slow struct {
 func (s slow) Patch(ctx context.Context, obj client.Object, p client.Patch, o ...client.PatchOption) error {
 	s.before()
 	return s.Client.Patch(ctx, obj, p, o...)
+}
+
+// reliability 022, 036: ten thousand calls of every wrong sort leave nothing behind.
+func TestMemoryStaysFlat(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	l := newLab(t, Options{Registry: registry, ExportPaths: true}, receiverOf("dockerhub"), token("t"), repository(testNamespace, "app", nil))
+	path := l.settle().Status.WebhookPath
+	l.server.options.Log = logr.Discard()
+	call := func(n int) {
+		target, body := fmt.Sprintf("/hook/%064x", n), "{}"
+		if n%2 == 0 {
+			target, body = path, []string{"", "null", `{"push_data":null}`, strings.Repeat("[", 1000)}[n/2%4]
+		}
+		w := httptest.NewRecorder()
+		l.server.ServeHTTP(w, httptest.NewRequest(fmt.Sprint("M", n), target, strings.NewReader(body)))
+		if w.Code != http.StatusBadRequest && w.Code != http.StatusNotFound {
+			t.Fatalf("call %d: status %d", n, w.Code)
+		}
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	for n := range 1000 {
+		call(n)
+	}
+	before := heap()
+	for n := range 10_000 {
+		call(n)
+	}
+	if after := heap(); after > before+4<<20 {
+		t.Errorf("the heap grew from %d to %d bytes", before, after)
+	}
+	if n, err := testutil.GatherAndCount(registry); err != nil || n > 10 {
+		t.Errorf("%d series, error %v", n, err)
+	}
 }
