@@ -24,6 +24,7 @@ import (
 
 	extensionsv1beta1 "github.com/seed-79636ae9/flux/api/extensions/v1beta1"
 	helmv2 "github.com/seed-79636ae9/flux/api/helm/v2"
+	imagev1 "github.com/seed-79636ae9/flux/api/image/v1"
 	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
 	sourcev1 "github.com/seed-79636ae9/flux/api/source/v1"
 )
@@ -83,6 +84,11 @@ func TestUpstreamFlags(t *testing.T) {
 			"reconciliation-timeout": "10m0s", "storage-path": "/data", "storage-addr": ":9090", "storage-adv-addr": "",
 			"artifact-retention-ttl": "1m0s", "artifact-retention-records": "2", "artifact-digest-algo": "sha256",
 		},
+		// imagerepository 20, 28
+		"image-reflector-controller": {
+			"concurrent": "4", "no-cross-namespace-refs": "false", "requeue-dependency": "30s", "storage-path": "/data",
+			"storage-value-log-file-size": "268435456", "storage-compression-threshold": "64", "gc-interval": "10",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, variable := range []string{"STORAGE_PATH", "STORAGE_ADDRESS", "STORAGE_ADV_ADDR", "METRICS_ADDR", "EVENTS_ADDR"} {
@@ -121,7 +127,7 @@ func TestPrefixedFlags(t *testing.T) {
 	for _, c := range o.chosen {
 		got = append(got, *c.concurrent)
 	}
-	if diff := cmp.Diff([]int{2, 20, 4, 10}, got); diff != "" {
+	if diff := cmp.Diff([]int{2, 20, 4, 10, 4}, got); diff != "" {
 		t.Errorf("concurrency of %v (_common 11; -want +got):\n%s", Names(), diff)
 	}
 }
@@ -162,7 +168,10 @@ func TestSharedFlags(t *testing.T) {
 		}
 		return got
 	}
-	if diff := cmp.Diff(map[string]string{"source-controller": "30s", "kustomize-controller": "30s", "helm-controller": "30s", "source-watcher": "5s"}, requeue()); diff != "" {
+	defaults := map[string]string{
+		"source-controller": "30s", "kustomize-controller": "30s", "helm-controller": "30s", "source-watcher": "5s", "image-reflector-controller": "30s",
+	}
+	if diff := cmp.Diff(defaults, requeue()); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
 	if got := requeue("--requeue-dependency=7s"); got["source-controller"] != "7s" || got["source-watcher"] != "7s" {
@@ -318,7 +327,8 @@ func TestGates(t *testing.T) {
 			"DetectDrift": false, "CorrectDrift": false, "AllowDNSLookups": false, "OOMWatch": false, "AdoptLegacyReleases": false,
 			"DisableChartDigestTracking": false, "UseHelm3Defaults": false, "DefaultToRetryOnFailure": false,
 		},
-		"source-watcher": {"DirectSourceFetch": false},
+		"source-watcher":             {"DirectSourceFetch": false},
+		"image-reflector-controller": {"ObjectLevelWorkloadIdentity": false, "CacheSecretsAndConfigMaps": false, "FluxStorage": false},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("gates (-want +got):\n%s", diff)
@@ -347,7 +357,9 @@ func cacheOf(t *testing.T, namespace string, args ...string) (cache.Options, err
 		t.Fatal(err)
 	}
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme, extensionsv1beta1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{
+		corev1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme, extensionsv1beta1.AddToScheme, imagev1.AddToScheme,
+	} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
@@ -378,7 +390,7 @@ func TestCache(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, own := range []client.Object{&sourcev1.GitRepository{}, &kustomizev1.Kustomization{}, &helmv2.HelmRelease{}} {
+	for _, own := range []client.Object{&sourcev1.GitRepository{}, &kustomizev1.Kustomization{}, &helmv2.HelmRelease{}, &imagev1.ImageRepository{}} {
 		if got := selectorOf(o, own); got != "sharding.fluxcd.io/key=shard1" {
 			t.Errorf("%s: selector %q (_common 12)", typeName(own), got)
 		}
