@@ -25,6 +25,7 @@ import (
 
 	extensionsv1beta1 "github.com/seed-79636ae9/flux/api/extensions/v1beta1"
 	helmv2 "github.com/seed-79636ae9/flux/api/helm/v2"
+	imagev1 "github.com/seed-79636ae9/flux/api/image/v1"
 	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
 	sourcev1 "github.com/seed-79636ae9/flux/api/source/v1"
 	"github.com/seed-79636ae9/flux/internal/component"
@@ -83,6 +84,11 @@ func TestUpstreamFlags(t *testing.T) {
 			"concurrent": "4", "no-cross-namespace-refs": "false", "events-addr": ":9090", "receiverAddr": ":9292", "rate-limit-interval": "5m0s",
 			"export-http-path-metrics": "false",
 		},
+		"image-reflector-controller": {
+			"concurrent": "4", "no-cross-namespace-refs": "false", "storage-path": "/data", "storage-value-log-file-size": "268435456",
+			"storage-compression-threshold": "64", "gc-interval": "10",
+		},
+		"image-automation-controller": {"concurrent": "4", "no-cross-namespace-refs": "false", "ssh-kex-algos": "[]", "ssh-hostkey-algos": "[]"},
 		// artifactgenerator 65: the time of a run, and ten at once.
 		"source-watcher": {
 			"concurrent": "10", "no-cross-namespace-refs": "false", "http-retry": "9", "requeue-dependency": "5s",
@@ -127,7 +133,7 @@ func TestPrefixedFlags(t *testing.T) {
 	for _, c := range o.chosen {
 		got = append(got, *c.concurrent)
 	}
-	if diff := cmp.Diff([]int{2, 20, 4, 4, 10}, got); diff != "" {
+	if diff := cmp.Diff([]int{2, 20, 4, 4, 10, 4, 4}, got); diff != "" {
 		t.Errorf("concurrency of %v (_common 11; -want +got):\n%s", Names(), diff)
 	}
 }
@@ -168,7 +174,8 @@ func TestSharedFlags(t *testing.T) {
 		}
 		return got
 	}
-	if diff := cmp.Diff(map[string]string{"source-controller": "30s", "kustomize-controller": "30s", "helm-controller": "30s", "notification-controller": "30s", "source-watcher": "5s"}, requeue()); diff != "" {
+	if diff := cmp.Diff(map[string]string{"source-controller": "30s", "kustomize-controller": "30s", "helm-controller": "30s", "notification-controller": "30s", "source-watcher": "5s", "image-reflector-controller": "30s",
+		"image-automation-controller": "30s"}, requeue()); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
 	if got := requeue("--requeue-dependency=7s"); got["source-controller"] != "7s" || got["source-watcher"] != "7s" {
@@ -352,8 +359,13 @@ func TestGates(t *testing.T) {
 			"DetectDrift": false, "CorrectDrift": false, "AllowDNSLookups": false, "OOMWatch": false, "AdoptLegacyReleases": false,
 			"DisableChartDigestTracking": false, "UseHelm3Defaults": false, "DefaultToRetryOnFailure": false,
 		},
-		"notification-controller": {"ObjectLevelWorkloadIdentity": false, "CacheSecretsAndConfigMaps": false, "DisableConfigWatchers": false},
-		"source-watcher":          {"DirectSourceFetch": false},
+		"notification-controller":    {"ObjectLevelWorkloadIdentity": false, "CacheSecretsAndConfigMaps": false, "DisableConfigWatchers": false},
+		"source-watcher":             {"DirectSourceFetch": false},
+		"image-reflector-controller": {"FluxStorage": false, "ObjectLevelWorkloadIdentity": false, "CacheSecretsAndConfigMaps": false},
+		"image-automation-controller": {
+			"ObjectLevelWorkloadIdentity": false, "CacheSecretsAndConfigMaps": false, "GitForcePushBranch": true, "GitShallowClone": true,
+			"GitAllBranchReferences": true, "GitSparseCheckout": false,
+		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("gates (-want +got):\n%s", diff)
@@ -382,7 +394,9 @@ func cacheOf(t *testing.T, namespace string, args ...string) (cache.Options, err
 		t.Fatal(err)
 	}
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme, extensionsv1beta1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{
+		corev1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme, extensionsv1beta1.AddToScheme, imagev1.AddToScheme,
+	} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}

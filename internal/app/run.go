@@ -273,7 +273,7 @@ func (p *process) identify(context.Context) error {
 // share opens what components have in common: the artifact store of the sources, and the opener of the consumers.
 func (p *process) share(context.Context) error {
 	p.host = component.Host{
-		Manager: p.manager, Config: p.config, Client: p.manager.GetClient(), Reader: p.manager.GetAPIReader(),
+		Manager: p.manager, Config: p.config, Client: loop.Noting(p.manager.GetClient()), Reader: loop.NotingReader(p.manager.GetAPIReader()),
 		Namespace: p.namespace, Clusters: p.clusters, Metrics: p.metrics, Auth: p.auth, Recorder: p.recorder, UserAgent: "flux/" + p.Version,
 	}
 	for _, c := range p.chosen {

@@ -160,7 +160,7 @@ func (i *instance) Setup(ctx context.Context, host *component.Host) error {
 	var handle *loop.Handle
 	k.wake = func(o kube.Owner) {
 		if handle != nil {
-			handle.Enqueue(o.Key(), false)
+			handle.Enqueue(o.Key())
 		}
 	}
 	i.watchManaged(ctx, k, host, func(o kube.Owner, delay time.Duration) {

@@ -29,6 +29,8 @@ type DraftOptions struct {
 type Draft struct {
 	// Hash and Parent are the names of the commit and of the one it builds on.
 	Hash, Parent string
+	// Tree is the name of the new tree.
+	Tree string
 	// Message is the text of the commit.
 	Message string
 
@@ -59,6 +61,7 @@ func (c *Checkout) Draft(ctx context.Context, o DraftOptions) (*Draft, error) {
 	if tree == c.Commit.tree {
 		return nil, ErrUnchanged
 	}
+	d.Tree = tree.String()
 	who := identity(o.Author)
 	head := fmt.Sprintf("tree %s\nparent %s\nauthor %s\ncommitter %s\n", tree, d.Parent, who, who)
 	signature := ""
@@ -191,4 +194,19 @@ func identity(s Signature) string {
 func cleanMessage(text string) string {
 	text = strings.TrimRight(strings.ReplaceAll(strings.ToValidUTF8(text, ""), "\x00", ""), "\n")
 	return text + "\n"
+}
+
+// Tree is the name of the tree of the commit: equal content has equal trees.
+func (c Commit) Tree() string { return c.tree.String() }
+
+// Parents are the names of the commits that this one builds on.
+func (c Commit) Parents() []string {
+	var out []string
+	head, _, _ := bytes.Cut(c.Raw, []byte("\n\n"))
+	for line := range bytes.Lines(head) {
+		if parent, ok := bytes.CutPrefix(line, []byte("parent ")); ok {
+			out = append(out, strings.TrimSpace(string(parent)))
+		}
+	}
+	return out
 }

@@ -47,7 +47,7 @@ func (e *engine[O]) Reconcile(ctx context.Context, req reconcile.Request) (recon
 	s := &session[O]{e: e, key: req.NamespacedName, holdsSlot: true, start: e.o.Clock.Now()}
 	defer s.release()
 
-	e.parking.begin(req.NamespacedName)
+	ctx = e.parking.begin(ctx, req.NamespacedName)
 	defer e.parking.end(req.NamespacedName)
 	obj := e.c.New()
 	if err := e.o.Client.Get(ctx, req.NamespacedName, obj); err != nil {

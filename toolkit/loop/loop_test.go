@@ -370,7 +370,7 @@ func TestTokensWait(t *testing.T) {
 	for _, wait := range []bool{false, true} {
 		b := newBench(t, Policy{TokensWait: wait}, newWidget())
 		ctx, cancel := context.WithCancelCause(context.Background())
-		b.engine.parking.begin(widgetKey)
+		b.engine.parking.begin(context.Background(), widgetKey)
 		b.engine.parking.read(widgetKey, newWidget(), !wait)
 		b.engine.parking.enter(widgetKey, cancel)
 		asked, changed := newWidget(), newWidget()
@@ -570,7 +570,8 @@ func TestPark(t *testing.T) {
 	}
 }
 
-// What changes between the start of a run and its wait ends the wait: controller-runtime tells it again only after the run.
+// What changes between the start of a run and its wait ends the wait: controller-runtime tells it again only after the run. What the run
+// knows already does not, also when its event comes late.
 func TestOutdatedBeforeParking(t *testing.T) {
 	changed, asked := newWidget(), newWidget()
 	changed.Generation = 2
@@ -582,31 +583,70 @@ func TestOutdatedBeforeParking(t *testing.T) {
 			})
 		}
 	}
-	watched := func(interrupts, initial bool) func(*bench) {
+	source := func(version string) *widget {
+		w := newWidget()
+		w.UID, w.ResourceVersion = "source", version
+		return w
+	}
+	watch := func(interrupts bool) Watch {
+		return Watch{Map: func(_, _ client.Object) []types.NamespacedName { return []types.NamespacedName{widgetKey} }, Interrupts: interrupts}
+	}
+	updated := func(version string) func(*bench) {
 		return func(b *bench) {
-			w := Watch{Map: func(_, _ client.Object) []types.NamespacedName { return []types.NamespacedName{widgetKey} }, Interrupts: interrupts}
 			queued(t, func(q queue) {
-				b.engine.mapped(w).Create(context.Background(), ctrlevent.CreateEvent{Object: newWidget(), IsInInitialList: initial}, q)
+				b.engine.mapped(watch(true)).Update(context.Background(), ctrlevent.UpdateEvent{ObjectOld: source("1"), ObjectNew: source(version)}, q)
 			})
 		}
 	}
 	for _, c := range []struct {
 		name      string
+		read      string // version of the source that the run has read; empty: none
 		event     func(*bench)
+		waiting   bool // the event comes while the run waits
 		interrupt bool
 	}{
-		{"a new generation", own(changed), true},
-		{"a request", own(asked), true},
-		{"the generation it works on", own(newWidget()), false},
-		{"a source", watched(true, false), true},
-		{"a source, at the start of the process", watched(true, true), false},
-		{"something that only wakes", watched(false, false), false},
+		{"a new generation", "", own(changed), false, true},
+		{"a request", "", own(asked), false, true},
+		{"the generation it works on", "", own(newWidget()), false, false},
+		{"a source it has read", "5", updated("6"), false, true},
+		{"a source it has read, while it waits", "5", updated("6"), true, true},
+		{"a source it has read as it is", "6", updated("6"), false, false},
+		{"a source it has read as it is, while it waits", "6", updated("6"), true, false},
+		{"a source it has read as it became later", "7", updated("6"), true, false},
+		{"a source it is yet to read", "", updated("6"), false, false},
+		{"a source it has not read, while it waits", "", updated("6"), true, true},
+		{"a source that is gone", "5", func(b *bench) {
+			queued(t, func(q queue) {
+				b.engine.mapped(watch(true)).Delete(context.Background(), ctrlevent.DeleteEvent{Object: source("5")}, q)
+			})
+		}, false, true},
+		{"a source, at the start of the process", "5", func(b *bench) {
+			queued(t, func(q queue) {
+				b.engine.mapped(watch(true)).Create(context.Background(), ctrlevent.CreateEvent{Object: source("6"), IsInInitialList: true}, q)
+			})
+		}, false, false},
+		{"something that only wakes", "5", func(b *bench) {
+			queued(t, func(q queue) {
+				b.engine.mapped(watch(false)).Update(context.Background(), ctrlevent.UpdateEvent{ObjectOld: source("5"), ObjectNew: source("6")}, q)
+			})
+		}, true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, Policy{}, newWidget())
 			b.do.reconcile = func(ctx context.Context, _ *widget, run *Run) error {
-				c.event(b)
-				if err := run.Park(ctx, func(ctx context.Context) error { return ctx.Err() }); err != nil {
+				if c.read != "" {
+					note(ctx, source(c.read))
+				}
+				if !c.waiting {
+					c.event(b)
+				}
+				err := run.Park(ctx, func(ctx context.Context) error {
+					if c.waiting {
+						c.event(b)
+					}
+					return ctx.Err()
+				})
+				if err != nil {
 					return Interrupted("HealthCheckCanceled", err)
 				}
 				return nil
@@ -618,26 +658,40 @@ func TestOutdatedBeforeParking(t *testing.T) {
 			}
 		})
 	}
-	t.Run("while the object is read", func(t *testing.T) {
-		p, ended := newParking(), false
-		p.begin(widgetKey)
+	for generation, want := range map[int64]bool{1: true, 2: false} {
+		p, ended, read := newParking(), false, newWidget()
+		read.Generation = generation
+		p.begin(context.Background(), widgetKey)
 		p.outdate(widgetKey, changed, true)
-		p.interrupt(widgetKey)
-		p.read(widgetKey, newWidget(), true)
+		p.read(widgetKey, read, true)
 		p.enter(widgetKey, func(error) { ended = true })
-		if !ended {
-			t.Error("the wait of a run that has read the old generation goes on")
+		if ended != want {
+			t.Errorf("generation 2 came while generation %d was read: the wait has ended: %t", generation, ended)
 		}
-		ended = false
-		p.begin(widgetKey)
-		p.outdate(widgetKey, changed, true)
-		p.interrupt(widgetKey)
-		p.read(widgetKey, changed, true)
-		p.enter(widgetKey, func(error) { ended = true })
-		if ended {
-			t.Error("the wait of a run that has read the new generation has ended")
-		}
-	})
+	}
+}
+
+// Clients note what runs read, and only that.
+func TestNoting(t *testing.T) {
+	b := newBench(t, Policy{}, newWidget())
+	p := newParking()
+	ctx := p.begin(context.Background(), widgetKey)
+	var w widget
+	if err := NotingReader(b.client).Get(ctx, types.NamespacedName{Name: "absent"}, &w); err == nil {
+		t.Fatal("an object that does not exist was read")
+	}
+	if n := len(p.runs[widgetKey].reads.versions); n != 0 {
+		t.Errorf("%d objects were noted", n)
+	}
+	if err := Noting(b.client).Get(ctx, widgetKey, &w); err != nil {
+		t.Fatal(err)
+	}
+	if err := Noting(b.client).Get(context.Background(), widgetKey, &w); err != nil {
+		t.Errorf("outside of a run: %v", err)
+	}
+	if _, current := p.runs[widgetKey].reads.verdictOn(&w); !current {
+		t.Error("what was read was not noted")
+	}
 }
 
 // A shutdown in the middle of a run leaves the object untouched.

@@ -30,22 +30,18 @@ type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
 // Handle lets the outside of the API server (a watch of managed objects, a webhook) wake objects of a controller.
 type Handle struct {
-	parking *parking
-	mu      sync.Mutex // guards queue, which exists from the controller's start on
-	queue   queue
+	mu    sync.Mutex // guards queue, which exists from the controller's start on
+	queue queue
 }
 
-// Enqueue asks for a run of the object. With interrupt it also ends a parked wait of it. Before the controller
-// has started there is nothing to do: every object is reconciled at the start (_common 6).
-func (h *Handle) Enqueue(key types.NamespacedName, interrupt bool) {
+// Enqueue asks for a run of the object; a parked wait goes on. Before the controller has started there is nothing to
+// do: every object is reconciled at the start (_common 6).
+func (h *Handle) Enqueue(key types.NamespacedName) {
 	h.mu.Lock()
 	q := h.queue
 	h.mu.Unlock()
 	if q == nil {
 		return
-	}
-	if interrupt {
-		h.parking.interrupt(key)
 	}
 	q.Add(reconcile.Request{NamespacedName: key})
 }
@@ -53,7 +49,7 @@ func (h *Handle) Enqueue(key types.NamespacedName, interrupt bool) {
 // EnqueueAfter asks for a run of the object after a while; a parked wait goes on.
 func (h *Handle) EnqueueAfter(key types.NamespacedName, d time.Duration) {
 	if d <= 0 {
-		h.Enqueue(key, false)
+		h.Enqueue(key)
 		return
 	}
 	h.mu.Lock()
@@ -82,7 +78,7 @@ func (c *Controller[O]) SetupWithManager(mgr ctrl.Manager, o Options) (*Handle, 
 	if err != nil {
 		return nil, fmt.Errorf("setting up the %s controller: %w", c.Kind, err)
 	}
-	h := &Handle{parking: e.parking}
+	h := &Handle{}
 	sources := []source.Source{
 		source.Func(func(_ context.Context, q queue) error {
 			h.mu.Lock()
@@ -154,7 +150,11 @@ func (e *engine[O]) mapped(w Watch) handler.EventHandler {
 		for _, key := range w.Map(before, after) {
 			// In this order: the run that the event starts must not be interrupted by it.
 			if w.Interrupts && !initial {
-				e.parking.interrupt(key)
+				obj := after
+				if after == nil {
+					obj = before
+				}
+				e.parking.changed(key, obj, after == nil)
 			}
 			add(q, key, initial)
 		}

@@ -39,6 +39,7 @@ type parking struct {
 type stay struct {
 	read     bool                    // the run has read its object, and now reads what else it needs
 	seen     version                 // of the object that the run works on
+	reads    *reads                  // what else it has read
 	outdated bool                    // something newer is to be done
 	cancel   context.CancelCauseFunc // ends the wait; nil: the run does not wait
 }
@@ -62,11 +63,13 @@ func newParking() *parking {
 	return &parking{runs: map[types.NamespacedName]*stay{}}
 }
 
-// begin registers a run that is about to read its object.
-func (p *parking) begin(key types.NamespacedName) {
+// begin registers a run that is about to read its object. The reads of the context it returns are those of the run.
+func (p *parking) begin(ctx context.Context, key types.NamespacedName) context.Context {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.runs[key] = &stay{}
+	s := &stay{reads: &reads{versions: map[types.UID]string{}}}
+	p.runs[key] = s
+	return context.WithValue(ctx, readsKey{}, s.reads)
 }
 
 // read tells the object that the run works on. Whatever else has changed until now, the run is yet to read.
@@ -104,11 +107,30 @@ func (p *parking) leave(key types.NamespacedName) {
 	}
 }
 
-// interrupt ends the wait of a run, or lets it not begin.
+// interrupt ends the wait of a run, for its object is gone.
 func (p *parking) interrupt(key types.NamespacedName) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s := p.runs[key]; s != nil && s.read {
+	if s := p.runs[key]; s != nil {
+		s.outdated = true
+		s.endWait()
+	}
+}
+
+// changed ends the wait of a run because of an object that matters to it, unless the run knows the object as it is. A run that is yet to
+// wait will not, if it has read the object as it was before; what it has not read, it will read as it is.
+func (p *parking) changed(key types.NamespacedName, obj client.Object, deleted bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.runs[key]
+	if s == nil {
+		return
+	}
+	older, current := s.reads.verdictOn(obj)
+	if deleted {
+		older, current = older || current, false
+	}
+	if older || s.cancel != nil && !current {
 		s.outdated = true
 		s.endWait()
 	}

@@ -177,6 +177,7 @@ func (c *Client) remoteOptions() []remote.Option {
 		remote.WithRetryStatusCodes(),
 		remote.WithRetryPredicate(func(error) bool { return false }),
 		remote.WithJobs(concurrentLayers),
+		remote.WithPageSize(tagsPerPage),
 	}
 }
 

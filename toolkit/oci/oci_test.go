@@ -2,9 +2,11 @@ package oci_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -158,6 +160,77 @@ func TestArtifact(t *testing.T) {
 	if err := c.Tag(t.Context(), repo.Tag("absent"), "other"); !errors.Is(err, oci.ErrNotFound) {
 		t.Errorf("tagging what is not there: %v", err)
 	}
+}
+
+// A list that a registry cuts off after a full page, without naming the next one, is read to its end (imagerepository 43).
+func TestFullPages(t *testing.T) {
+	all := make([]string, 2500)
+	for i := range all {
+		all[i] = fmt.Sprintf("t%04d", i)
+	}
+	answer := func(w http.ResponseWriter, tags []string) {
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(map[string]any{"name": "app", "tags": tags}); err != nil {
+			t.Error(err)
+		}
+	}
+	tests := map[string]struct {
+		tags     []string
+		page     func(w http.ResponseWriter, r *http.Request, tags []string)
+		requests int
+	}{
+		"cut after a page": {all, func(w http.ResponseWriter, r *http.Request, tags []string) {
+			if last := r.URL.Query().Get("last"); last != "" {
+				tags = tags[slices.Index(tags, last)+1:]
+			}
+			answer(w, tags[:min(1000, len(tags))])
+		}, 3},
+		"a full page is all there is": {all[:1000], func(w http.ResponseWriter, r *http.Request, tags []string) {
+			if r.URL.Query().Get("last") != "" {
+				tags = nil
+			}
+			answer(w, tags)
+		}, 2},
+		"the question is not understood": {all[:1000], func(w http.ResponseWriter, _ *http.Request, tags []string) { answer(w, tags) }, 2},
+		"everything in one page":         {all, func(w http.ResponseWriter, _ *http.Request, tags []string) { answer(w, tags) }, 1},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			requests := 0
+			s.on(func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, "/tags/list") {
+					return false
+				}
+				requests++
+				tt.page(w, r, tt.tags)
+				return true
+			})
+			got, err := client(t, oci.Options{}).Tags(t.Context(), s.repo(t, "app"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			expect(t, "tags", tt.tags, got)
+			expect(t, "requests", tt.requests, requests)
+		})
+	}
+	t.Run("the rest is refused", func(t *testing.T) {
+		s := newServer(t)
+		s.on(func(w http.ResponseWriter, r *http.Request) bool {
+			switch {
+			case !strings.HasSuffix(r.URL.Path, "/tags/list"):
+				return false
+			case r.URL.Query().Get("last") != "":
+				http.Error(w, "no", http.StatusInternalServerError)
+			default:
+				answer(w, all[:1000])
+			}
+			return true
+		})
+		if got, err := client(t, oci.Options{}).Tags(t.Context(), s.repo(t, "app")); err == nil || len(got) > 0 {
+			t.Errorf("a part of the list passed for all of it: %d tags, error %v", len(got), err)
+		}
+	})
 }
 
 // Of an unchanged artifact one request tells, whatever clients ask.

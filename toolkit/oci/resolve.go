@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/Masterminds/semver/v3"
@@ -120,34 +121,74 @@ func (c *Client) head(ctx context.Context, tag name.Tag) (found string, err erro
 	return found, err
 }
 
-// maxPages bounds the pages of a list of tags: a registry may send any number of
-// empty ones.
-const maxPages = 10_000
+const (
+	// maxPages bounds the pages of a list of tags: a registry may send any number of
+	// empty ones.
+	maxPages = 10_000
+	// tagsPerPage is how many tags a page is asked to hold.
+	tagsPerPage = 1000
+)
 
-// Tags lists the tags of a repository, page by page.
+// Tags lists the tags of a repository, page by page. A page that fails fails the
+// list.
 func (c *Client) Tags(ctx context.Context, repo name.Repository) (tags []string, err error) {
 	err = c.do(ctx, repo, func(p *remote.Puller) error {
-		tags = nil
-		lister, err := p.Lister(ctx, repo)
-		if err != nil {
-			return err
-		}
-		for pages := 0; lister.HasNext(); pages++ {
-			page, err := lister.Next(ctx)
-			if err != nil {
-				return err
-			}
-			tags = append(tags, page.Tags...)
-			if len(tags) > c.options.Limits.Tags {
-				return limitError("the repository", int64(c.options.Limits.Tags), "tags")
-			}
-			if pages >= maxPages {
-				return limitError("the list of tags", maxPages, "pages")
-			}
-		}
-		return nil
+		tags, err = c.list(ctx, p, repo)
+		return err
 	})
 	return tags, err
+}
+
+func (c *Client) list(ctx context.Context, p *remote.Puller, repo name.Repository) (tags []string, err error) {
+	lister, err := p.Lister(ctx, repo)
+	if err != nil {
+		return nil, err
+	}
+	var seen map[string]bool // set once there was doubt about the end of the list
+	for pages := 0; lister.HasNext(); pages++ {
+		page, err := lister.Next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		before := len(tags)
+		for _, tag := range page.Tags {
+			if seen[tag] {
+				continue
+			}
+			tags = append(tags, tag)
+			if seen != nil {
+				seen[tag] = true
+			}
+		}
+		if len(tags) > c.options.Limits.Tags {
+			return nil, limitError("the repository", int64(c.options.Limits.Tags), "tags")
+		}
+		if pages >= maxPages {
+			return nil, limitError("the list of tags", maxPages, "pages")
+		}
+		// A full page that names no next one may be the end, or what a registry that
+		// names none has cut off. What comes after its last tag tells; a registry that
+		// knows no such question sends the same again.
+		if page.Next == "" && len(page.Tags) == tagsPerPage && len(tags) > before {
+			if seen == nil {
+				seen = make(map[string]bool, len(tags))
+				for _, tag := range tags {
+					seen[tag] = true
+				}
+			}
+			page.Next = pageAfter(repo, page.Tags[tagsPerPage-1])
+		}
+	}
+	return tags, nil
+}
+
+// pageAfter is the address of the page of tags that come after one.
+func pageAfter(repo name.Repository, last string) string {
+	u := url.URL{
+		Scheme: repo.Scheme(), Host: repo.RegistryStr(), Path: "/v2/" + repo.RepositoryStr() + "/tags/list",
+		RawQuery: url.Values{"n": {strconv.Itoa(tagsPerPage)}, "last": {last}}.Encode(),
+	}
+	return u.String()
 }
 
 // chooser returns the function that picks the highest of the tags in a range, ""

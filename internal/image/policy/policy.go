@@ -89,27 +89,15 @@ func (p *Picker) Reconcile(ctx context.Context, obj *imagev1.ImagePolicy, run *l
 	if err != nil {
 		return err
 	}
-	tag, err := r.chooser.choose(list.Tags)
+	d, err := p.choose(ctx, r, list.Tags)
 	if err != nil {
-		return loop.Fail(imagev1.FailureReason, err)
-	}
-	var back retreat
-	key := client.ObjectKeyFromObject(obj)
-	if previous := obj.Status.LatestRef; previous != nil && previous.Name == r.repo.Spec.Image && r.chooser.misses(list.Tags, previous.Tag) && !excluded(r.repo, previous.Tag) {
-		if back, err = p.doubt(ctx, r, tag); err != nil {
-			return err
-		}
-		if back.hold {
-			tag = previous.Tag
-		}
-	} else {
-		p.absent.forget(key)
-	}
-	ref := imagev1.ImageRef{Name: r.repo.Spec.Image, Tag: tag}
-	if ref.Digest, err = p.digest(ctx, r, ref, back); err != nil {
 		return err
 	}
-	return conclude(obj, run, ref, back)
+	ref := imagev1.ImageRef{Name: r.repo.Spec.Image, Tag: d.tag}
+	if ref.Digest, err = p.digest(ctx, r, ref, d.held != ""); err != nil {
+		return err
+	}
+	return conclude(obj, run, ref, d)
 }
 
 // gather reads what the choice depends on, and checks it (imagepolicy 3-7).
@@ -211,14 +199,15 @@ func (p *Picker) stored(key types.NamespacedName, image name.Repository) (tags.L
 	return list, err
 }
 
-// digest returns the digest of the choice, as far as the policy wants it (imagepolicy 15, 29-32).
-func (p *Picker) digest(ctx context.Context, r *request, ref imagev1.ImageRef, back retreat) (string, error) {
+// digest returns the digest of the choice, as far as the policy wants it. A choice that is held keeps the one it has
+// (imagepolicy 15, 29-32).
+func (p *Picker) digest(ctx context.Context, r *request, ref imagev1.ImageRef, held bool) (string, error) {
 	previous := r.obj.Status.LatestRef
 	known := previous != nil && previous.Name == ref.Name && previous.Tag == ref.Tag && previous.Digest != ""
 	switch reflect := r.obj.GetDigestReflectionPolicy(); {
 	case reflect == imagev1.ReflectNever:
 		return "", nil
-	case known && (reflect == imagev1.ReflectIfNotPresent || back.hold):
+	case known && (held || reflect == imagev1.ReflectIfNotPresent):
 		return previous.Digest, nil
 	}
 	c, err := p.connect(ctx, r)
@@ -241,7 +230,7 @@ func (p *Picker) connect(ctx context.Context, r *request) (c *repository.Connect
 }
 
 // conclude records the choice and tells what is new (imagepolicy 16, 17, 27, 28).
-func conclude(obj *imagev1.ImagePolicy, run *loop.Run, ref imagev1.ImageRef, back retreat) error {
+func conclude(obj *imagev1.ImagePolicy, run *loop.Run, ref imagev1.ImageRef, d decision) error {
 	if old := obj.Status.LatestRef; old == nil || *old != ref {
 		if old != nil {
 			obj.Status.ObservedPreviousRef = old
@@ -255,13 +244,13 @@ func conclude(obj *imagev1.ImagePolicy, run *loop.Run, ref imagev1.ImageRef, bac
 	if previous := obj.Status.ObservedPreviousRef; previous != nil {
 		message += fmt.Sprintf(" (previously %s)", previous)
 	}
-	if back.hold {
-		message += "; " + back.why
+	if d.held != "" {
+		message += "; " + d.held
 	}
 	repository.Announce(obj, run, message, message)
 	again := obj.GetInterval()
-	if back.hold && (again == 0 || back.again < again) {
-		again = back.again
+	if d.again > 0 && (again == 0 || d.again < again) {
+		again = d.again
 	}
 	run.Again(again)
 	return run.Ready("%s", message)
@@ -269,7 +258,7 @@ func conclude(obj *imagev1.ImagePolicy, run *loop.Run, ref imagev1.ImageRef, bac
 
 // Finalize implements loop.Finalizer: nothing is left of a policy (imagepolicy 19).
 func (p *Picker) Finalize(_ context.Context, obj *imagev1.ImagePolicy, _ *loop.Run) error {
-	p.absent.forget(client.ObjectKeyFromObject(obj))
+	p.absent.set(client.ObjectKeyFromObject(obj), absence{})
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	imagev1 "github.com/seed-79636ae9/flux/api/image/v1"
 	"github.com/seed-79636ae9/flux/internal/image/repository"
+	"github.com/seed-79636ae9/flux/toolkit/loop"
 	"github.com/seed-79636ae9/flux/toolkit/oci"
 )
 
@@ -25,58 +26,82 @@ const confirmAfter = 10 * time.Second
 // recheckAfter bounds how long it takes until a list that lacks a tag is doubted again, should no other list come.
 const recheckAfter = 10 * time.Minute
 
-// retreat is what to do about a previous choice that the list lacks.
-type retreat struct {
-	// hold keeps the previous choice; why says the reason, for people.
-	hold bool
-	why  string
-	// again is when to look again.
+// decision is what a policy chooses.
+type decision struct {
+	tag string
+	// held says, for people, why the previous choice was kept although the list asks for another one; empty: it was not.
+	held string
+	// again is when to look again at a choice that is held.
 	again time.Duration
+	// absent is what to remember for the next decision.
+	absent absence
 }
 
-// advance decides between the choice of the list and the previous one, which the list lacks. Found tells whether the registry
-// still has the previous one, absent since when it is known not to; a zero time: since now.
-func advance(previous, next string, found bool, absent, now time.Time) retreat {
-	switch {
-	case found:
-		return retreat{
-			hold: true, again: recheckAfter,
-			why: fmt.Sprintf("the list of tags is incomplete: it lacks %s, which the registry still has", previous),
-		}
-	case absent.IsZero() || now.Sub(absent) < confirmAfter:
-		again := confirmAfter
-		if !absent.IsZero() {
-			again -= now.Sub(absent)
-		}
-		return retreat{hold: true, again: again, why: fmt.Sprintf("the registry has %s no longer; %s follows unless it comes back", previous, next)}
+// absence is a previous choice that the registry was found not to have, and since when.
+type absence struct {
+	tag   string
+	since time.Time
+}
+
+// decide chooses one of the tags in the list. Of the previous choice, empty for none, exists tells whether the registry has it;
+// it is asked only where the list is in doubt, and its error is that of the decision.
+func decide(c *chooser, list []string, previous string, seen absence, now time.Time, exists func() (bool, error)) (decision, error) {
+	tag, err := c.choose(list)
+	if err != nil || previous == "" || !c.misses(list, previous) {
+		return decision{tag: tag}, err
 	}
-	return retreat{}
+	found, err := exists()
+	if err != nil {
+		return decision{}, err
+	}
+	if found {
+		return decision{tag: previous, again: recheckAfter, held: fmt.Sprintf("the list of tags lacks %s, which the registry still has", previous)}, nil
+	}
+	if seen.tag != previous {
+		seen = absence{previous, now}
+	}
+	if left := confirmAfter - now.Sub(seen.since); left > 0 {
+		return decision{
+			tag: previous, again: left, absent: seen,
+			held: fmt.Sprintf("the registry has %s no longer, %s follows unless it comes back", previous, tag),
+		}, nil
+	}
+	return decision{tag: tag}, nil
 }
 
-// doubt asks the registry about the previous choice of the policy, which the list lacks.
-func (p *Picker) doubt(ctx context.Context, r *request, next string) (retreat, error) {
-	previous := r.obj.Status.LatestRef.Tag
+// choose decides for a policy.
+func (p *Picker) choose(ctx context.Context, r *request, list []string) (decision, error) {
+	key := types.NamespacedName{Namespace: r.obj.Namespace, Name: r.obj.Name}
+	previous := ""
+	if ref := r.obj.Status.LatestRef; ref != nil && ref.Name == r.repo.Spec.Image && !excluded(r.repo, ref.Tag) {
+		previous = ref.Tag
+	}
+	exists := func() (bool, error) { return p.exists(ctx, r, previous) }
+	d, err := decide(r.chooser, list, previous, p.absent.get(key), p.Clock.Now(), exists)
+	switch {
+	case err == nil:
+		p.absent.set(key, d.absent)
+		return d, nil
+	case loop.Judged(err):
+		return d, err
+	}
+	return d, loop.Fail(imagev1.FailureReason, err)
+}
+
+// exists asks the registry about a tag that the list lacks. Its errors are verdicts.
+func (p *Picker) exists(ctx context.Context, r *request, tag string) (bool, error) {
 	c, err := p.connect(ctx, r)
 	if err != nil {
-		return retreat{}, err
+		return false, err
 	}
-	_, err = c.Digest(ctx, r.run, previous)
-	found := err == nil
-	// A name that no tag can have was not written by us.
-	gone := errors.Is(err, oci.ErrNotFound) || errors.Is(err, oci.ErrInvalidReference)
-	if !found && !gone {
-		return retreat{}, repository.Failed(fmt.Errorf("the list of tags lacks %s, and the registry does not tell whether it still has it: %w", previous, err))
-	}
-	key := types.NamespacedName{Namespace: r.obj.Namespace, Name: r.obj.Name}
-	now := p.Clock.Now()
-	out := advance(previous, next, found, p.absent.since(key, previous), now)
+	_, err = c.Digest(ctx, r.run, tag)
 	switch {
-	case found || !out.hold:
-		p.absent.forget(key)
-	default:
-		p.absent.note(key, previous, now)
+	case err == nil:
+		return true, nil
+	case errors.Is(err, oci.ErrNotFound), errors.Is(err, oci.ErrInvalidReference): // A name that no tag can have was not written by us.
+		return false, nil
 	}
-	return out, nil
+	return false, repository.Failed(fmt.Errorf("the list of tags lacks %s, and the registry does not tell whether it still has it: %w", tag, err))
 }
 
 // excluded reports whether the exclusion list of the ImageRepository leaves a tag out: the list lacks it rightly.
@@ -85,42 +110,28 @@ func excluded(repo *imagev1.ImageRepository, tag string) bool {
 	return err == nil && exclusion.Excludes(tag)
 }
 
-// absences remembers which choices of policies the registry was found not to have, and since when. After a restart the time
-// begins anew.
+// absences remembers the absences of policies. After a restart their time begins anew.
 type absences struct {
 	mu   sync.Mutex // guards seen
 	seen map[types.NamespacedName]absence
 }
 
-type absence struct {
-	tag   string
-	since time.Time
-}
-
-// since returns when the tag was first found to be gone, the zero time when it was not.
-func (a *absences) since(key types.NamespacedName, tag string) time.Time {
+func (a *absences) get(key types.NamespacedName) absence {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if seen := a.seen[key]; seen.tag == tag {
-		return seen.since
+	return a.seen[key]
+}
+
+// set replaces what is remembered of a policy; the zero value forgets it.
+func (a *absences) set(key types.NamespacedName, seen absence) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if seen == (absence{}) {
+		delete(a.seen, key)
+		return
 	}
-	return time.Time{}
-}
-
-// note remembers that the tag is gone, unless it is known already.
-func (a *absences) note(key types.NamespacedName, tag string, now time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	if a.seen == nil {
 		a.seen = map[types.NamespacedName]absence{}
 	}
-	if a.seen[key].tag != tag {
-		a.seen[key] = absence{tag, now}
-	}
-}
-
-func (a *absences) forget(key types.NamespacedName) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.seen, key)
+	a.seen[key] = seen
 }

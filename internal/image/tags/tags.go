@@ -131,10 +131,9 @@ func (d *Database) get(key types.NamespacedName) (List, error) {
 	if err != nil || content == "" {
 		return List{}, err
 	}
-	list := List{Image: image, Tags: strings.Split(content, "\n")}
-	if !slices.IsSortedFunc(list.Tags, func(a, b string) int { return strings.Compare(b, a) }) {
-		list.Tags = Normal(list.Tags)
-	}
+	list := List{Image: image, Tags: strings.FieldsFunc(content, func(r rune) bool { return r == '\n' })}
+	// Somebody else may have written the file.
+	list.Tags = Normal(list.Tags)
 	list.Revision = d.Revision(list.Tags)
 	return list, nil
 }

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/seed-79636ae9/flux/toolkit/guard"
 	"github.com/seed-79636ae9/flux/toolkit/secret"
 )
 
@@ -111,18 +112,27 @@ func (c *Client) SendJSON(ctx context.Context, method, address string, body any,
 
 // Do makes a request and repeats it as alert 21 and provider 52 say, as long as ctx allows. An answer other than 200 to 299 is a
 // *StatusError.
-func (c *Client) Do(ctx context.Context, r Request) (*Answer, error) {
+func (c *Client) Do(ctx context.Context, r Request) (answer *Answer, err error) {
+	err = c.repeat(ctx, func() (err error) {
+		answer, err = c.once(ctx, r)
+		return err
+	})
+	return answer, err
+}
+
+// repeat calls what may succeed later for as long as it fails with a *retryable and ctx allows. Its errors hold no secrets.
+func (c *Client) repeat(ctx context.Context, once func() error) error {
 	for try := 0; ; try++ {
-		answer, err := c.once(ctx, r)
+		err := once()
 		if err == nil {
-			return answer, nil
+			return nil
 		}
 		wait, again := pauseAfter(err, try)
 		if !again || !fits(ctx, wait) {
-			return nil, c.clean(err)
+			return c.clean(err)
 		}
 		if pauseErr := c.pause(ctx, wait); pauseErr != nil {
-			return nil, c.clean(err)
+			return c.clean(err)
 		}
 	}
 }
@@ -234,7 +244,7 @@ func judgeTransport(ctx context.Context, err error) error {
 		err = inner.Err
 	}
 	_, redirected := errors.AsType[*redirectError](err)
-	_, guarded := errors.AsType[*guardError](err)
+	_, guarded := errors.AsType[*guard.Error](err)
 	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
 	_, misnamed := errors.AsType[x509.HostnameError](err)

@@ -106,7 +106,8 @@ var commitSHA = regexp.MustCompile(`^[0-9a-fA-F]{40}$`)
 func commitOf(e *event.Payload) (string, error) {
 	revision := revisionOf(e)
 	if revision == "" {
-		return "", fmt.Errorf("the event has no revision: a commit status needs one of the metadata '%s', '%s' and '%s'", commitKey, originRevisionKey, revisionKey)
+		return "", fmt.Errorf("the event has no revision: a commit status needs one of the metadata '%s', '%s' and '%s'",
+			commitKey, originRevisionKey, revisionKey)
 	}
 	sha := revision[strings.LastIndexAny(revision, ":/")+1:]
 	if !commitSHA.MatchString(sha) {

@@ -93,10 +93,11 @@ func gitHubAppToken(ctx context.Context, c *Config) (string, error) {
 	if err == nil {
 		return login.Password, nil
 	}
-	// The Secret says who is asked for the token. Whoever reads the events of an Alert must not read what that one has answered.
+	// The Secret says who is asked for the token. Whoever reads the events of an Alert must not read what that one has answered. It is no
+	// StatusError, which is taken for an answer about the repository.
 	var answered interface{ StatusCode() int }
 	if errors.As(err, &answered) {
-		err = &StatusError{Code: answered.StatusCode()}
+		err = fmt.Errorf("request failed with status code %d", answered.StatusCode())
 	}
 	return "", fmt.Errorf("could not obtain a token of the GitHub App of spec.secretRef: %w", err)
 }

@@ -53,7 +53,7 @@ func parseRepository(address string) (*repository, error) {
 // ownerAndName returns the path of a repository on a host without nested groups (provider 13).
 func (r *repository) ownerAndName() (owner, name string, err error) {
 	if len(r.path) != 2 {
-		return "", "", fmt.Errorf("the path of the address has %d parts instead of 2: set spec.address to a URL that ends with owner/repository", len(r.path))
+		return "", "", fmt.Errorf("the path of the address has %d parts instead of 2: set spec.address to https://host/owner/repository", len(r.path))
 	}
 	return r.path[0], r.path[1], nil
 }

@@ -17,6 +17,9 @@ var slackMarkup = escaped{'&': "&amp;", '<': "&lt;", '>': "&gt;"}
 // slackFrame: Slack cuts at 40000 characters, without a mark.
 var slackFrame = frame{size: slackMarkup.size(utf16Units), total: 40000, text: 40000, entries: 100, key: 300, value: 8000}
 
+// slackFallback is how much of a message is shown where there is no room for formatted text, as on a phone.
+const slackFallback = 1000
+
 // slackWord is how Slack names what is wrong, like channel_not_found. Anything else may be what somebody wants to be seen.
 var slackWord = regexp.MustCompile(`^[a-z_]{1,64}$`)
 
@@ -47,7 +50,7 @@ func slack() Type {
 			return NotifierFunc(func(ctx context.Context, e event.Payload) error {
 				message, attachment := slackShape(&e, slackFrame, titleLimit, "good", "danger")
 				message.Channel, message.Username = c.Channel, senderName(&c, &e)
-				attachment.Fallback = attachment.AuthorName + ": " + markup.write(firstLine(attachment.Text))
+				attachment.Fallback = attachment.AuthorName + ": " + markup.write(slackFrame.cut(firstLine(attachment.Text), slackFallback))
 				attachment.Text = markup.write(attachment.Text)
 				answer, err := hook.post(ctx, message)
 				if err != nil || !api {
@@ -66,13 +69,13 @@ func slackVerdict(answer *Answer) error {
 		Error string `json:"error"`
 	}
 	if err := answer.JSON(&verdict); err != nil {
-		return PostFailed(fmt.Errorf("reading what Slack answers: %w", err))
+		return PostFailed(fmt.Errorf("reading the answer of Slack: %w", err))
 	}
 	switch {
 	case verdict.OK:
 		return nil
 	case slackWord.MatchString(verdict.Error):
-		return PostFailed(fmt.Errorf("Slack refuses the message: %s", verdict.Error))
+		return PostFailed(fmt.Errorf("refused by Slack: %s", verdict.Error))
 	}
-	return PostFailed(errors.New("Slack refuses the message"))
+	return PostFailed(errors.New("refused by Slack"))
 }

@@ -12,7 +12,10 @@ import (
 )
 
 // zulipFrame: Zulip cuts at 10000 characters, https://zulip.com/api/send-message. What surrounds text and metadata is counted off.
-var zulipFrame = frame{size: utf16Units, total: 10000 - 500, text: 10000, entries: 100, key: 300, value: 2000, each: len("* ``: \n")}
+var zulipFrame = frame{size: utf16Units, total: 10000 - 3*zulipName - 100, text: 10000, entries: 100, key: 300, value: 2000, each: len("* ``: \n")}
+
+// zulipName is the longest name of Kubernetes.
+const zulipName = 253
 
 // zulip posts to a topic of a Zulip channel, which was called stream (provider 28, wire contract 13).
 func zulip() Type {
@@ -49,10 +52,14 @@ func zulip() Type {
 }
 
 func zulipContent(e event.Payload) string {
+	o := &e.InvolvedObject
+	for _, name := range []*string{&o.Kind, &o.Namespace, &o.Name} {
+		*name = zulipFrame.cut(*name, zulipName)
+	}
 	text, entries := zulipFrame.fit(e.Message, sortedMetadata(&e, changeRequestKey))
 	e.Message, e.Metadata = text, make(map[string]string, len(entries))
 	for _, each := range entries {
 		e.Metadata[each.Key] = each.Value
 	}
-	return zulipFrame.cut(statusMarkdown(&e), 10000)
+	return statusMarkdown(&e)
 }

@@ -37,6 +37,7 @@ type action struct {
 	variables map[string]any // of the filters, without "res"
 	token     string
 	slots     chan struct{} // one for each request under way
+	thinking  *thinking
 }
 
 // run tries all resources, at the same time, and returns what failed (receiver 11).
@@ -114,7 +115,8 @@ func (a *action) all(ctx context.Context, n int, gvk schema.GroupVersionKind, na
 		}
 	}
 	if found == 0 && len(all.errs) == 0 {
-		a.options.Log.Info("no object has the labels of a resource", "receiver", client.ObjectKeyFromObject(a.object), "kind", r.Kind, "namespace", namespace)
+		log := a.options.Log.WithValues("receiver", client.ObjectKeyFromObject(a.object))
+		log.Info("no object has the labels of a resource", "kind", r.Kind, "namespace", namespace)
 	}
 	return all.join()
 }
@@ -156,15 +158,20 @@ func (a *action) wanted(ctx context.Context, n int, obj *metav1.PartialObjectMet
 	}
 	variables := maps.Clone(a.variables)
 	variables[resVariable] = res
-	for _, f := range []*expression{a.rules.filter, a.rules.filters[n]} {
-		if f == nil {
-			continue
+	wanted := true
+	err = a.thinking.do(ctx, func(ctx context.Context) error {
+		for _, f := range []*expression{a.rules.filter, a.rules.filters[n]} {
+			if f == nil || !wanted {
+				continue
+			}
+			var err error
+			if wanted, err = f.holds(ctx, variables); err != nil {
+				return err
+			}
 		}
-		if ok, err := f.holds(ctx, variables); err != nil || !ok {
-			return false, err
-		}
-	}
-	return true, nil
+		return nil
+	})
+	return wanted && err == nil, err
 }
 
 // plain is the metadata of an object as JSON values.

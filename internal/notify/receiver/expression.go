@@ -15,16 +15,20 @@ import (
 	apitypes "k8s.io/apimachinery/pkg/types"
 
 	notificationv1 "github.com/seed-79636ae9/flux/api/notification/v1"
+	"github.com/seed-79636ae9/flux/toolkit/status"
 )
 
 // Limits of expressions, which come from users, on data that comes from anybody: what is far beyond a condition on a call is refused or
 // cut off.
 const (
-	maxExpression  = 16 << 10  // characters
-	maxNesting     = 100       // levels of brackets
-	maxCost        = 1_000_000 // CEL's cost units; about a tenth of a second
-	checkEvery     = 1_000     // comprehension steps between looks at the context
-	evaluationTime = 2 * time.Second
+	maxExpression = 16 << 10  // characters
+	maxNesting    = 100       // levels of brackets
+	maxCost       = 1_000_000 // CEL's cost units; about half a second
+	checkEvery    = 1_000     // comprehension steps between looks at the context
+	// maxQuoted is how much of an expression, and of what is wrong with it, errors of calls repeat, in bytes.
+	maxQuoted = 200
+	// thinkingTime is what all evaluations for one call may take together.
+	thinkingTime = 5 * time.Second
 )
 
 // Names of variables in expressions (receiver 2, 28).
@@ -78,11 +82,10 @@ func compileExpression(text string, condition bool, variables ...string) (*expre
 
 // value evaluates the expression. A missing key and running past a limit are errors (receiver 36).
 func (e *expression) value(ctx context.Context, variables map[string]any) (ref.Val, error) {
-	ctx, cancel := context.WithTimeout(ctx, evaluationTime)
-	defer cancel()
 	value, _, err := e.program.ContextEval(ctx, variables)
 	if err != nil {
-		return nil, fmt.Errorf("evaluating the CEL expression '%s': %w", e.text, err)
+		// Some errors quote what could not be converted, which is the caller's and as long as it likes.
+		return nil, fmt.Errorf("evaluating the CEL expression '%s': %s", status.Cut(e.text, maxQuoted), status.Cut(err.Error(), maxQuoted))
 	}
 	return value, nil
 }
@@ -95,7 +98,7 @@ func (e *expression) holds(ctx context.Context, variables map[string]any) (bool,
 	}
 	b, ok := value.(types.Bool)
 	if !ok {
-		return false, fmt.Errorf("evaluating the CEL expression '%s': the result is not a boolean", e.text)
+		return false, fmt.Errorf("evaluating the CEL expression '%s': the result is not a boolean", status.Cut(e.text, maxQuoted))
 	}
 	return bool(b), nil
 }
@@ -107,6 +110,35 @@ type rules struct {
 	filter     *expression   // of spec.resourceFilter; nil: none
 	filters    []*expression // of spec.resources, in their order; nil: none
 	providers  []provider    // of spec.oidcProviders, in their order
+}
+
+// thinking lets one Receiver evaluate one expression at a time, and one call evaluate for so long: users write filters for as many objects
+// as they like, and callers send what is filtered.
+type thinking struct {
+	turn chan struct{} // of the Receiver
+
+	mu   sync.Mutex // guards left
+	left time.Duration
+}
+
+// do evaluates. The time of the call is over when its context is, or when evaluations have taken too long.
+func (t *thinking) do(ctx context.Context, evaluate func(ctx context.Context) error) error {
+	select {
+	case t.turn <- struct{}{}:
+		defer func() { <-t.turn }()
+	case <-ctx.Done():
+		return fmt.Errorf("waiting to evaluate CEL expressions: %w", ctx.Err())
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.left <= 0 {
+		return errors.New("the CEL expressions take too long for one call: make them simpler, or select fewer objects")
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.left)
+	defer cancel()
+	start := time.Now()
+	defer func() { t.left -= time.Since(start) }()
+	return evaluate(ctx)
 }
 
 // of reports whether the rules are those of an object as it is.

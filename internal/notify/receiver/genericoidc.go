@@ -38,7 +38,8 @@ func verifyOIDC(ctx context.Context, c *Call) (*Verified, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.rules.providers[n].check(ctx, claims); err != nil {
+	err = c.thinking.do(ctx, func(ctx context.Context) error { return c.rules.providers[n].check(ctx, claims) })
+	if err != nil {
 		return nil, err
 	}
 	return &Verified{Claims: claims}, nil

@@ -37,7 +37,9 @@ type entry struct {
 	rules  *rules    // last compiled, maybe for an older generation; nil: not yet
 	path   string    // under which the entry is filed
 	secret types.NamespacedName
-	calls  chan struct{}
+	calls  chan struct{} // one for each call under way
+	// thinking is held by who evaluates expressions of the Receiver.
+	thinking chan struct{}
 }
 
 // findings are what a run has found out about a generation of a Receiver.
@@ -71,7 +73,7 @@ func (i *index) observe(obj *notificationv1.Receiver) {
 	e := i.entries[key]
 	switch {
 	case e == nil:
-		e = &entry{key: key, calls: make(chan struct{}, maxCalls)}
+		e = &entry{key: key, calls: make(chan struct{}, maxCalls), thinking: make(chan struct{}, 1)}
 		i.entries[key] = e
 	case e.object.UID == obj.UID && older(obj, e.object):
 		return

@@ -36,9 +36,10 @@ type Call struct {
 	// Secret is the data of the Secret, read live (receiver 12); its "token" is not empty. Nil for types without need of it.
 	Secret map[string][]byte
 
-	spec    *notificationv1.ReceiverSpec
-	rules   *rules
-	issuers *issuers
+	spec     *notificationv1.ReceiverSpec
+	rules    *rules
+	issuers  *issuers
+	thinking *thinking
 }
 
 // token of the Secret.

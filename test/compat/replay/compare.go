@@ -312,8 +312,18 @@ func (c *comparer) events(want, ours map[string]any) {
 		object, _ := p["involvedObject"].(map[string]any)
 		posted[fmt.Sprint(object["kind"], "/", object["name"], " ", p["reason"], " ", p["message"])] = true
 	}
+	// What failed before the last snapshot may be tried once more before its cause goes away: when is a matter of timing.
+	retried := map[string]bool{}
+	for _, e := range asList(ours["events"]) {
+		if e["repeated"] == true && e["type"] == "Warning" {
+			retried[fmt.Sprint(e["object"], " ", e["reason"], " ", e["message"])] = true
+		}
+	}
 	tolerated := func(e map[string]any) bool {
 		message, _ := e["message"].(string)
+		if retried[fmt.Sprint(e["object"], " ", e["reason"], " ", message)] {
+			return true
+		}
 		poll := strings.HasPrefix(message, "no changes since last reconcil") || strings.HasPrefix(message, "No drift detected, ") ||
 			strings.HasPrefix(message, "no artifact available for ") // a HelmChart that is made before its source is there
 		return poll && !posted[fmt.Sprint(e["object"], " ", e["reason"], " ", message)]
