@@ -77,7 +77,9 @@ func compileExpression(text string, condition bool, variables ...string) (*expre
 	if t := ast.OutputType(); condition && !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
 		return nil, fmt.Errorf("invalid CEL expression '%s': it yields %s, not a boolean", text, t)
 	}
-	program, err := env.Program(ast, cel.CostTracking(addedCost{}), cel.CostLimit(maxCost), cel.InterruptCheckFrequency(checkEvery))
+	program, err := env.Program(ast,
+		cel.CostTracking(addedCost{}), cel.CostLimit(maxCost), cel.InterruptCheckFrequency(checkEvery), cel.CustomDecoratorV2(compared),
+	)
 	if err != nil {
 		return nil, fmt.Errorf("failed to compile the CEL expression '%s': %w", text, err)
 	}

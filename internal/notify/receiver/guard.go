@@ -12,6 +12,7 @@ import (
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
 	"github.com/google/cel-go/common/types/traits"
+	"github.com/google/cel-go/interpreter"
 )
 
 const (
@@ -104,6 +105,38 @@ func (addedCost) CallCost(function, _ string, _ []ref.Val, result ref.Val) *uint
 	return &cost
 }
 
+// compared replaces comparisons by ones that look at their arguments first, as CEL plans those without functions that could be guarded.
+// A list that holds another twice, which does so too, and so on, takes no space and can never be compared to its end.
+func compared(node interpreter.InterpretableV2) (interpreter.InterpretableV2, error) {
+	call, ok := node.(interpreter.InterpretableCall)
+	if !ok {
+		return node, nil
+	}
+	var compare functions.FunctionOp
+	switch call.Function() {
+	case operators.Equals:
+		compare = func(args ...ref.Val) ref.Val { return types.Equal(args[0], args[1]) }
+	case operators.NotEquals:
+		compare = func(args ...ref.Val) ref.Val { return types.Bool(types.Equal(args[0], args[1]) != types.True) }
+	case operators.In:
+		compare = func(args ...ref.Val) ref.Val {
+			if container, ok := args[1].(traits.Container); ok {
+				return container.Contains(args[0])
+			}
+			return types.MaybeNoSuchOverloadErr(args[1])
+		}
+	default:
+		return node, nil
+	}
+	return interpreter.NewCall(call.ID(), call.Function(), call.OverloadID(), call.Args(), func(args ...ref.Val) ref.Val {
+		// What is compared is no larger than the smaller one.
+		if weigh(args[0], maxMade) >= maxMade && weigh(args[1], maxMade) >= maxMade {
+			return types.WrapErr(errPairs)
+		}
+		return compare(args...)
+	}), nil
+}
+
 func guards() map[string]func(args []ref.Val) error {
 	return map[string]func(args []ref.Val) error{
 		"replace": checkReplace,
@@ -116,7 +149,7 @@ func guards() map[string]func(args []ref.Val) error {
 
 var (
 	errMade  = errors.New("the result would be too large")
-	errPairs = errors.New("the lists are too long to compare all their elements")
+	errPairs = errors.New("the values are too large to be compared")
 )
 
 // checkReplace computes what a replacement would make.
@@ -190,6 +223,10 @@ func weigh(v ref.Val, limit int) int {
 		weight += len(v)
 	case types.Bytes:
 		weight += len(v)
+	case *types.Optional:
+		if v.HasValue() {
+			weight += weigh(v.GetValue(), limit-weight)
+		}
 	case traits.Mapper:
 		for it := v.Iterator(); weight < limit && it.HasNext() == types.True; {
 			key := it.Next()

@@ -7,13 +7,14 @@ import (
 	"time"
 )
 
-// reliability 014: no function makes much out of little, and none works for minutes.
+// reliability 014, 094: no function makes much out of little, and none works for minutes.
 func TestGuards(t *testing.T) {
 	long := strings.Repeat("a", 3<<20)
 	var many []any
 	for range maxValues {
 		many = append(many, "x")
 	}
+	nested := "[req]" + strings.Repeat(".map(a, [a, a])", 60)
 	for name, text := range map[string]string{
 		"replace":             `req.replace("a", req).size() > 1`,
 		"replace nothing":     `req.replace("", req).size() > 1`,
@@ -38,6 +39,11 @@ func TestGuards(t *testing.T) {
 		"add to itself":       "[req]" + strings.Repeat(".map(a, a + a)", 60) + ".size() > 1",
 		"add lists":           "[many]" + strings.Repeat(".map(a, a + a)", 60) + ".map(a, a == a).size() > 1",
 		"add lists of a kind": `[["x"]]` + strings.Repeat(".map(a, a + a)", 60) + ".map(a, a == a).size() > 1",
+		"equal, nested":       nested + ".map(a, a == a).size() > 1",
+		"unequal, nested":     nested + ".map(a, a != a).size() > 1",
+		"in, nested":          nested + ".map(a, a in [a]).size() > 1",
+		"equal, in a map":     nested + `.map(a, {"a": a} == {"a": a}).size() > 1`,
+		"equal, optional":     nested + ".map(a, optional.of(a) == optional.of(a)).size() > 1",
 		"add bytes":           "[bytes(req)]" + strings.Repeat(".map(a, dyn(a) + dyn(a))", 60) + ".size() > 1",
 		"add":                 strings.Repeat("req + ", 50) + `req == ""`,
 	} {
@@ -65,11 +71,14 @@ func TestGuards(t *testing.T) {
 // What is guarded still does what it should.
 func TestGuardsLetPass(t *testing.T) {
 	for _, text := range []string{
-		`req.replace("b", "xx") == "axxc"`, `"abc".replace("", "-") == "-a-b-c-"`, `"abcb".replace("b", "x", 1) == "axcb"`, `"abcb".replace("b", "") == "ac"`,
+		`req.replace("b", "xx") == "axxc"`, `"abc".replace("", "-") == "-a-b-c-"`, `"abcb".replace("b", "x", 1) == "axcb"`,
+		`"abcb".replace("b", "") == "ac"`,
 		`["a", "b"].join() == "ab"`, `["a", "b"].join("-") == "a-b"`, `[].join("-") == ""`, `"%s-%d".format(["a", 1]) == "a-1"`,
 		`"a,b".split(",") == ["a", "b"]`, `"a,b,c".split(",", 2) == ["a", "b,c"]`, `[[1], [2, [3]]].flatten() == [1, 2, [3]]`,
 		`[[1], [2, [3]]].flatten(2) == [1, 2, 3]`, `[1, 1, "a", {"b": 1}, {"b": 1}].distinct() == [1, "a", {"b": 1}]`,
 		`sets.contains([1, 2], [1]) && !sets.contains([1], [2]) && sets.contains([], [])`, `sets.equivalent([1, 1], [1])`, `!sets.intersects([1], [2])`,
+		`req == "abc" && req != "abd" && req in ["abc"] && req in {"abc": 1} && !(req in ["x"]) && !(dyn(1) == "1") && dyn(1) != "1"`,
+		`[1, {"a": [2]}] == [1, {"a": [2.0]}] && optional.of(1) == optional.of(1) && dyn(null) != 1 && dyn(1.0) in [1, 2]`,
 		`lists.range(500).map(i, string(i)).distinct().size() == 500`,
 	} {
 		e, err := compileExpression(text, true, "req")
@@ -81,7 +90,11 @@ func TestGuardsLetPass(t *testing.T) {
 		}
 	}
 	// What has no such arguments is an error of the function itself.
-	for _, text := range []string{`req.x.replace(req.x, req.x) == ""`, `req.x.join(req.x) == ""`, `req.x.distinct() == []`, `sets.contains(req.x, req.x)`} {
+	for _, text := range []string{
+		`req.x.replace(req.x, req.x) == ""`, `req.x.join(req.x) == ""`, `req.x.distinct() == []`,
+		`1 in req.x`, `req.y == 1`, `req.y in [1]`, `1 in req.y`, `1 != req.y`,
+		`sets.contains(req.x, req.x)`,
+	} {
 		e, err := compileExpression(text, true, "req")
 		if err != nil {
 			t.Fatal(err)
