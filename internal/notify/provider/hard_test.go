@@ -103,7 +103,7 @@ func refuses(t *testing.T, name string, c provider.Config, words ...string) {
 	}
 }
 
-func decode[T any](t *testing.T, data []byte) T {
+func asJSON[T any](t *testing.T, data []byte) T {
 	t.Helper()
 	var out T
 	if err := json.Unmarshal(data, &out); err != nil {
