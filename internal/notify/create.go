@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	helmv2 "github.com/seed-79636ae9/flux/api/helm/v2"
+	imagev1 "github.com/seed-79636ae9/flux/api/image/v1"
 	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
 	"github.com/seed-79636ae9/flux/api/meta"
 	notificationv1 "github.com/seed-79636ae9/flux/api/notification/v1"
@@ -39,7 +40,7 @@ func apiVersionOf(name string) string {
 	case "ExternalArtifact":
 		return sourcev1.GroupVersion.String()
 	case "ImagePolicy", "ImageUpdateAutomation":
-		return "image.toolkit.fluxcd.io/v1"
+		return imagev1.GroupVersion.String()
 	}
 	return ""
 }

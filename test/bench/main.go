@@ -2,7 +2,7 @@
 // against a real API server, one line per figure with its goal. It asserts nothing and is no test;
 // `-json` prints lines for a comparison with an earlier run. It needs an otherwise idle machine.
 //
-//	go run ./test/bench [-json] [-dir DIR] [chain] [many] [idle] [stuck] [push] [oci] [git] [index] [crowd] [large] [scale] [helm]
+//	go run ./test/bench [-json] [-dir DIR] [chain] [many] [idle] [stuck] [push] [oci] [git] [index] [crowd] [large] [scale] [helm] [storm] [hook]
 //
 // It runs the built binary (FLUX_BIN, bin/flux or the PATH) on a control plane of its own.
 package main
@@ -76,7 +76,7 @@ type bench struct {
 }
 
 func benches() []bench {
-	return []bench{{"chain", chain}, {"many", many}, {"idle", idle}, {"stuck", stuck}, {"push", push}, {"oci", oci}, {"git", largeGit}, {"index", largeIndex}, {"crowd", crowd}, {"large", large}, {"scale", scale}, {"helm", helm}}
+	return []bench{{"chain", chain}, {"many", many}, {"idle", idle}, {"stuck", stuck}, {"push", push}, {"oci", oci}, {"git", largeGit}, {"index", largeIndex}, {"crowd", crowd}, {"large", large}, {"scale", scale}, {"helm", helm}, {"storm", storm}, {"hook", hook}}
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
@@ -135,7 +135,7 @@ func choose(names []string) ([]bench, error) {
 	for _, name := range names {
 		i := slices.IndexFunc(all, func(b bench) bool { return b.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("there is no bench %q; there are chain, many, idle, stuck, push, oci, git, index, crowd, large, scale and helm", name)
+			return nil, fmt.Errorf("there is no bench %q; there are chain, many, idle, stuck, push, oci, git, index, crowd, large, scale, helm, storm and hook", name)
 		}
 		chosen = append(chosen, all[i])
 	}

@@ -42,12 +42,10 @@ type contractFlag struct {
 func unbuiltCommands() []string {
 	return []string{
 		"flux bootstrap*",
-		"flux create alert", "flux create alert-provider", "flux create image*",
-		"flux create receiver", "flux create tenant",
+		"flux create tenant",
 		"flux envsubst",
 		"flux migrate",
 		"flux plugin*",
-		"flux trigger*",
 	}
 }
 

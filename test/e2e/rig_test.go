@@ -25,6 +25,8 @@ import (
 	helmv2 "github.com/seed-79636ae9/flux/api/helm/v2"
 	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
 	"github.com/seed-79636ae9/flux/api/meta"
+	notificationv1 "github.com/seed-79636ae9/flux/api/notification/v1"
+	notificationv1beta3 "github.com/seed-79636ae9/flux/api/notification/v1beta3"
 	sourcev1 "github.com/seed-79636ae9/flux/api/source/v1"
 	"github.com/seed-79636ae9/flux/internal/testkit"
 	"github.com/seed-79636ae9/flux/internal/testkit/apiproxy"
@@ -104,7 +106,8 @@ func startRig(t *testing.T, judged oracle.Kind, components []string, flags ...st
 	}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme,
+		corev1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme, notificationv1.AddToScheme,
+		notificationv1beta3.AddToScheme,
 	} {
 		if err = add(scheme); err != nil {
 			t.Fatal(err)

@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -29,6 +30,9 @@ func Parse(image string, insecure bool) (name.Repository, error) {
 		options = append(options, name.Insecure)
 	}
 	repo, err := name.NewRepository(image, options...)
+	if err == nil && slices.ContainsFunc(strings.Split(repo.RepositoryStr(), "/"), func(part string) bool { return strings.Trim(part, ".") == "" }) {
+		err = errors.New("a part of its path is empty or has nothing but dots")
+	}
 	if err != nil {
 		return name.Repository{}, fmt.Errorf("image '%s' is not the address of an image, such as 'ghcr.io/example/app': %w", image, err)
 	}

@@ -65,6 +65,11 @@ func newEventHub(c *Config) (*eventHubNotifier, error) {
 	if c.ServiceAccountName != "" && (signed || c.Token != "") {
 		return nil, errors.New("spec.serviceAccountName does not go with a connection string or a token: remove one of them")
 	}
+	if !signed && c.Token == "" {
+		if err := checkIdentity(c); err != nil {
+			return nil, err
+		}
+	}
 	h := &eventHubNotifier{config: c}
 	host, hub, err := "", "", error(nil)
 	if signed {

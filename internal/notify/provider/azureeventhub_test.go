@@ -3,6 +3,8 @@ package provider_test
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"net/http"
 	"net/url"
@@ -162,5 +164,23 @@ func TestAzureEventHubRefuses(t *testing.T) {
 		{sasConnection + ";EntityPath=a/b", "", []string{"hub"}},
 	} {
 		refuses(t, "azureeventhub", provider.Config{Address: c.address, Channel: c.channel}, c.words...)
+	}
+}
+
+// A CA of the Provider's own, and a proxy, could pretend to be a cloud and take the controller's token.
+func TestIdentityAndCA(t *testing.T) {
+	key, _ := serviceAccount(t, nil)
+	own := &tls.Config{RootCAs: x509.NewCertPool()}
+	for name, c := range map[string]provider.Config{
+		"googlepubsub": {Address: "my-project", Channel: "topic", Token: key}, "azureeventhub": {Address: "events", Channel: "flux", Token: "jwt"},
+	} {
+		c.TLS = own
+		made(t, name, c)
+		c.Token = ""
+		refuses(t, name, c, "spec.certSecretRef", "spec.serviceAccountName")
+		c.TLS = &tls.Config{}
+		made(t, name, c)
+		c.TLS, c.ServiceAccountName = own, "sender"
+		made(t, name, c)
 	}
 }

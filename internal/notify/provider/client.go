@@ -111,18 +111,27 @@ func (c *Client) SendJSON(ctx context.Context, method, address string, body any,
 
 // Do makes a request and repeats it as alert 21 and provider 52 say, as long as ctx allows. An answer other than 200 to 299 is a
 // *StatusError.
-func (c *Client) Do(ctx context.Context, r Request) (*Answer, error) {
+func (c *Client) Do(ctx context.Context, r Request) (answer *Answer, err error) {
+	err = c.repeat(ctx, func() (err error) {
+		answer, err = c.once(ctx, r)
+		return err
+	})
+	return answer, err
+}
+
+// repeat calls what may succeed later for as long as it fails with a *retryable and ctx allows. Its errors hold no secrets.
+func (c *Client) repeat(ctx context.Context, once func() error) error {
 	for try := 0; ; try++ {
-		answer, err := c.once(ctx, r)
+		err := once()
 		if err == nil {
-			return answer, nil
+			return nil
 		}
 		wait, again := pauseAfter(err, try)
 		if !again || !fits(ctx, wait) {
-			return nil, c.clean(err)
+			return c.clean(err)
 		}
 		if pauseErr := c.pause(ctx, wait); pauseErr != nil {
-			return nil, c.clean(err)
+			return c.clean(err)
 		}
 	}
 }

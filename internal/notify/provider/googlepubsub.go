@@ -74,12 +74,14 @@ func newPubSub(c *Config) (*pubSubNotifier, error) {
 				pubSubKey, pubSubValue)
 		}
 	}
-	p, universe := &pubSubNotifier{config: c}, googleUniverse
+	p, universe, err := &pubSubNotifier{config: c}, googleUniverse, error(nil)
 	if c.Token != "" {
-		var err error
-		if p.key, universe, err = googleKey([]byte(c.Token), "pubsub"); err != nil {
-			return nil, err
-		}
+		p.key, universe, err = googleKey([]byte(c.Token), "pubsub")
+	} else {
+		err = checkIdentity(c)
+	}
+	if err != nil {
+		return nil, err
 	}
 	p.url = "https://pubsub." + universe + "/v1/projects/" + url.PathEscape(c.Address) + "/topics/" + url.PathEscape(c.Channel) + ":publish"
 	return p, nil
@@ -148,6 +150,16 @@ func (p *pubSubNotifier) token(ctx context.Context) (string, error) {
 		return token.AccessToken, nil
 	}
 	return cloudToken(ctx, p.config, auth.GCP, pubSubScope)
+}
+
+// checkIdentity keeps the identity of the controller from servers that are Google's or Microsoft's only by the word of a CA and a proxy of the
+// Provider's own.
+func checkIdentity(c *Config) error {
+	if c.ServiceAccountName == "" && c.TLS != nil && c.TLS.RootCAs != nil {
+		return errors.New("spec.certSecretRef has a CA, and the identity of the controller goes to servers of public CAs only: " +
+			"remove ca.crt, or set spec.serviceAccountName or a credential")
+	}
+	return nil
 }
 
 // cloudToken returns a token of the identity of the Provider's ServiceAccount or of the controller. An account without the feature gate that

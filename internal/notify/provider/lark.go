@@ -71,7 +71,7 @@ func larkVerdict(answer *Answer) error {
 	if answer.JSON(&verdict) != nil || verdict.Code == 0 {
 		return nil
 	}
-	return PostFailed(fmt.Errorf("Lark refuses the message with code %d", verdict.Code))
+	return PostFailed(fmt.Errorf("refused by Lark with code %d", verdict.Code))
 }
 
 func newLarkMessage(e *event.Payload) larkMessage {

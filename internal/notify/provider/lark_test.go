@@ -22,7 +22,7 @@ func TestLarkRefusal(t *testing.T) {
 	for answer, want := range map[string]string{
 		`{"StatusCode":0,"StatusMessage":"success","code":0,"data":{},"msg":"success"}`: "",
 		`ok`: "",
-		`{"code":19024,"msg":"Key Words Not Found"}`: "postMessage failed: Lark refuses the message with code 19024",
+		`{"code":19024,"msg":"Key Words Not Found"}`: "postMessage failed: refused by Lark with code 19024",
 		`{"code":"secret"}`:                          "",
 	} {
 		wire := wire{answer: answer}

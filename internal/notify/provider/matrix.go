@@ -34,9 +34,9 @@ func matrix() Type {
 			case err != nil:
 				return nil, err
 			case c.Channel == "":
-				return nil, errors.New("spec.channel is empty: give the id of the room, which begins with !")
+				return nil, errors.New("spec.channel is empty: give the id of the room, which begins with an exclamation mark")
 			case strings.HasPrefix(c.Channel, "#"):
-				return nil, errors.New("spec.channel is an alias: give the id of the room, which begins with !")
+				return nil, errors.New("spec.channel is an alias: give the id of the room, which begins with an exclamation mark")
 			case c.Token == "":
 				return nil, errors.New("there is no 'token' in the Secret of spec.secretRef: give the user's access token")
 			}

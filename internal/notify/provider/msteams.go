@@ -28,7 +28,7 @@ func teamsBytes(r rune) int {
 	return max(encoded, 2*utf16.RuneLen(r))
 }
 
-// connectorRefusal is what a connector answers with status 200 when Teams has not taken the message:
+// connectorRefusal is what a connector answers with status 200 when Teams has refused the message:
 // https://learn.microsoft.com/microsoftteams/platform/webhooks-and-connectors/how-to/connectors-using#rate-limiting-for-connectors
 var connectorRefusal = regexp.MustCompile(`Microsoft Teams endpoint returned HTTP error (\d{3})\b`)
 
@@ -65,7 +65,7 @@ func connectorVerdict(body []byte) error {
 		return PostFailed(&StatusError{Code: code})
 	}
 	if bytes.Contains(body, []byte("Webhook message delivery failed")) {
-		return PostFailed(errors.New("Teams has not taken the message"))
+		return PostFailed(errors.New("refused by Teams"))
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func TestMSTeamsRefusal(t *testing.T) {
 		{connector, "", ""},
 		{connector, "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 413 with ContextId tcid=1..",
 			"postMessage failed: request failed: request failed with status code 413"},
-		{connector, "Webhook message delivery failed with error: secret", "postMessage failed: Teams has not taken the message"},
+		{connector, "Webhook message delivery failed with error: secret", "postMessage failed: refused by Teams"},
 		{workflow, "Microsoft Teams endpoint returned HTTP error 413", ""},
 	} {
 		wire := wire{answer: c.answer}

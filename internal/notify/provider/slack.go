@@ -69,13 +69,13 @@ func slackVerdict(answer *Answer) error {
 		Error string `json:"error"`
 	}
 	if err := answer.JSON(&verdict); err != nil {
-		return PostFailed(fmt.Errorf("reading what Slack answers: %w", err))
+		return PostFailed(fmt.Errorf("reading the answer of Slack: %w", err))
 	}
 	switch {
 	case verdict.OK:
 		return nil
 	case slackWord.MatchString(verdict.Error):
-		return PostFailed(fmt.Errorf("Slack refuses the message: %s", verdict.Error))
+		return PostFailed(fmt.Errorf("refused by Slack: %s", verdict.Error))
 	}
-	return PostFailed(errors.New("Slack refuses the message"))
+	return PostFailed(errors.New("refused by Slack"))
 }

@@ -115,7 +115,8 @@ func (a *action) all(ctx context.Context, n int, gvk schema.GroupVersionKind, na
 		}
 	}
 	if found == 0 && len(all.errs) == 0 {
-		a.options.Log.Info("no object has the labels of a resource", "receiver", client.ObjectKeyFromObject(a.object), "kind", r.Kind, "namespace", namespace)
+		log := a.options.Log.WithValues("receiver", client.ObjectKeyFromObject(a.object))
+		log.Info("no object has the labels of a resource", "kind", r.Kind, "namespace", namespace)
 	}
 	return all.join()
 }

@@ -15,6 +15,7 @@ import (
 	apitypes "k8s.io/apimachinery/pkg/types"
 
 	notificationv1 "github.com/seed-79636ae9/flux/api/notification/v1"
+	"github.com/seed-79636ae9/flux/toolkit/status"
 )
 
 // Limits of expressions, which come from users, on data that comes from anybody: what is far beyond a condition on a call is refused or
@@ -24,6 +25,8 @@ const (
 	maxNesting    = 100       // levels of brackets
 	maxCost       = 1_000_000 // CEL's cost units; about half a second
 	checkEvery    = 1_000     // comprehension steps between looks at the context
+	// maxQuoted is how much of an expression, and of what is wrong with it, errors of calls repeat, in bytes.
+	maxQuoted = 200
 	// thinkingTime is what all evaluations for one call may take together.
 	thinkingTime = 5 * time.Second
 )
@@ -81,7 +84,8 @@ func compileExpression(text string, condition bool, variables ...string) (*expre
 func (e *expression) value(ctx context.Context, variables map[string]any) (ref.Val, error) {
 	value, _, err := e.program.ContextEval(ctx, variables)
 	if err != nil {
-		return nil, fmt.Errorf("evaluating the CEL expression '%s': %w", e.text, err)
+		// Some errors quote what could not be converted, which is the caller's and as long as it likes.
+		return nil, fmt.Errorf("evaluating the CEL expression '%s': %s", status.Cut(e.text, maxQuoted), status.Cut(err.Error(), maxQuoted))
 	}
 	return value, nil
 }
@@ -94,7 +98,7 @@ func (e *expression) holds(ctx context.Context, variables map[string]any) (bool,
 	}
 	b, ok := value.(types.Bool)
 	if !ok {
-		return false, fmt.Errorf("evaluating the CEL expression '%s': the result is not a boolean", e.text)
+		return false, fmt.Errorf("evaluating the CEL expression '%s': the result is not a boolean", status.Cut(e.text, maxQuoted))
 	}
 	return bool(b), nil
 }
@@ -128,7 +132,7 @@ func (t *thinking) do(ctx context.Context, evaluate func(ctx context.Context) er
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.left <= 0 {
-		return fmt.Errorf("the CEL expressions take more than %s for one call: make them simpler, or select fewer objects", thinkingTime)
+		return errors.New("the CEL expressions take too long for one call: make them simpler, or select fewer objects")
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.left)
 	defer cancel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 )
 
 // Keys of the Secret of type gcr besides the token (receiver 25).
@@ -34,8 +35,13 @@ func verifyGCR(ctx context.Context, c *Call) (*Verified, error) {
 	if verified, ok := claims["email_verified"].(bool); !ok || !verified || claims["email"] != email {
 		return nil, errors.New("the token is not one of the account in the Secret, or its address is not verified")
 	}
+	return decodePushed(c.Body)
+}
+
+// decodePushed returns what is in a push message of Pub/Sub: filters see that, not its wrapping (receiver 14).
+func decodePushed(body []byte) (*Verified, error) {
 	var encoded string
-	if err := decodeObject(c.Body, map[string]any{"message": map[string]any{"data": &encoded}}); err != nil {
+	if err := decodeObject(body, map[string]any{"message": map[string]any{"data": &encoded}}); err != nil {
 		return nil, err
 	}
 	data, err := base64.StdEncoding.DecodeString(encoded)
@@ -44,7 +50,7 @@ func verifyGCR(ctx context.Context, c *Call) (*Verified, error) {
 	}
 	var action, digest, tag string
 	if err := decodeObject(data, map[string]any{"action": &action, "digest": &digest, "tag": &tag}); err != nil {
-		return nil, errors.Join(errors.New("message.data"), err)
+		return nil, fmt.Errorf("message.data: %w", err)
 	}
 	return &Verified{Request: data}, nil
 }

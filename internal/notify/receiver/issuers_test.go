@@ -320,7 +320,8 @@ func TestValidations(t *testing.T) {
 func TestClaimsInFilters(t *testing.T) {
 	i := newIssuer(t)
 	spec := notificationv1.ReceiverSpec{
-		Type: "generic-oidc", ResourceFilter: "res.metadata.name == claims.app", Resources: []notificationv1.ReceiverResource{resource("GitRepository", "app")},
+		Type: "generic-oidc", ResourceFilter: "res.metadata.name == claims.app",
+		Resources: []notificationv1.ReceiverResource{resource("GitRepository", "app")},
 	}
 	oidcSpec(i)(&spec)
 	l := serveWith(t, spec, nil, i.issuers())

@@ -66,7 +66,9 @@ type Server struct {
 	index   *index
 	issuers *issuers
 	metrics *HTTPMetrics
-	backend atomic.Pointer[backend] // nil before Follow
+	// thinkingTime is what all evaluations for one call may take together.
+	thinkingTime time.Duration
+	backend      atomic.Pointer[backend] // nil before Follow
 
 	following sync.Mutex // serialises Follow
 }
@@ -81,7 +83,7 @@ type backend struct {
 // New returns a Server that knows no Receiver yet. It panics when the metrics of calls are registered already: one process has one Server.
 func New(o Options) *Server {
 	s := &Server{
-		options: o, issuers: newIssuers(issuersOptions{}),
+		options: o, issuers: newIssuers(issuersOptions{}), thinkingTime: thinkingTime,
 		metrics: NewHTTPMetrics(o.Registry, "gotk_receiver", "webhook-receiver"),
 	}
 	s.index = newIndex(s.metrics.forget)

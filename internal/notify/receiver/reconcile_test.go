@@ -237,8 +237,10 @@ func TestStalls(t *testing.T) {
 		"filter does not compile": {"generic", filter("res.("), "InvalidCELExpression", "spec.resourceFilter: failed to compile"},
 		"filter is a text":        {"generic", filter("'x'"), "InvalidCELExpression", "not a boolean"},
 		"filter knows no claims":  {"generic", filter("claims.sub == 'x'"), "InvalidCELExpression", "undeclared reference to 'claims'"},
-		"filter is long":          {"generic", filter("'" + strings.Repeat("x", maxExpression) + "' == ''"), "InvalidCELExpression", "expression code point size exceeds limit"},
-		"filter is deep":          {"generic", filter(strings.Repeat("(", maxNesting+1) + "true" + strings.Repeat(")", maxNesting+1)), "InvalidCELExpression", "recursion limit"},
+		"filter is long": {"generic", filter("'" + strings.Repeat("x", maxExpression) + "' == ''"),
+			"InvalidCELExpression", "expression code point size exceeds limit"},
+		"filter is deep": {"generic", filter(strings.Repeat("(", maxNesting+1) + "true" + strings.Repeat(")", maxNesting+1)),
+			"InvalidCELExpression", "recursion limit"},
 		"filter of a resource": {"generic", func(r *notificationv1.Receiver) {
 			r.Spec.Resources = append(r.Spec.Resources, notificationv1.ReceiverResource{Filter: "size(res)"})
 		}, "InvalidCELExpression", "spec.resources[1].filter: invalid CEL expression"},

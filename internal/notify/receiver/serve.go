@@ -117,8 +117,10 @@ func (s *Server) work(ctx context.Context, b *backend, t *target, header http.He
 		t.rules = compiled
 		s.index.keep(t.key, compiled)
 	}
-	thoughts := &thinking{turn: t.thinking, left: thinkingTime}
-	verified, err := s.verify(ctx, b, kind, t, header, body, thoughts)
+	thoughts := &thinking{turn: t.thinking, left: s.thinkingTime}
+	verified, err := s.verify(ctx, b, kind, t, &Call{
+		Header: header, Body: body, spec: &t.object.Spec, rules: t.rules, issuers: s.issuers, thinking: thoughts,
+	})
 	if err != nil {
 		return refusal{err}
 	}
@@ -139,8 +141,7 @@ func (s *Server) work(ctx context.Context, b *backend, t *target, header http.He
 }
 
 // verify checks where a call comes from, and whether its event counts (receiver 12, 13).
-func (s *Server) verify(ctx context.Context, b *backend, kind Type, t *target, header http.Header, body []byte, thoughts *thinking) (*Verified, error) {
-	c := &Call{Header: header, Body: body, spec: &t.object.Spec, rules: t.rules, issuers: s.issuers, thinking: thoughts}
+func (s *Server) verify(ctx context.Context, b *backend, kind Type, t *target, c *Call) (*Verified, error) {
 	if !kind.NoSecret && !kind.OIDC {
 		name := types.NamespacedName{Namespace: t.key.Namespace}
 		if ref := t.object.Spec.SecretRef; ref != nil {
@@ -158,7 +159,7 @@ func (s *Server) verify(ctx context.Context, b *backend, kind Type, t *target, h
 	if err != nil {
 		return nil, err
 	}
-	if !counts(kind, &t.object.Spec, header) {
+	if !counts(kind, &t.object.Spec, c.Header) {
 		return nil, errors.New("its event is not among spec.events")
 	}
 	return verified, nil

@@ -8,12 +8,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
@@ -48,7 +50,9 @@ func TestNotServed(t *testing.T) {
 func TestExactPath(t *testing.T) {
 	l := newLab(t, Options{}, receiverOf("generic"), token("t"), repository(testNamespace, "app", nil))
 	path := l.settle().Status.WebhookPath
-	for _, other := range []string{path + "?", path + "?a=b", path + "/", "/" + path, path[:len(path)-1] + "0x", strings.ToUpper(path), path + "%20", "/x/.." + path} {
+	for _, other := range []string{
+		path + "?", path + "?a=b", path + "/", "/" + path, path[:len(path)-1] + "0x", strings.ToUpper(path), path + "%20", "/x/.." + path,
+	} {
 		equal(t, other, http.StatusNotFound, l.raw("POST "+other+" HTTP/1.1"))
 	}
 	equal(t, "an absolute address", http.StatusNotFound, l.raw("POST http://"+l.http.Listener.Addr().String()+path+" HTTP/1.1"))
@@ -77,67 +81,70 @@ func (l *lab) raw(line string) int {
 // The limits of wire.md 11 (receiver 9).
 func TestHTTPServer(t *testing.T) {
 	s := HTTPServer(http.NotFoundHandler())
-	equal(t, "limits", []any{10 * time.Second, 30 * time.Second, 256 << 10, 3 << 20}, []any{s.ReadHeaderTimeout, s.ReadTimeout, s.MaxHeaderBytes, MaxBody})
+	want := []any{10 * time.Second, 30 * time.Second, 256 << 10, 3 << 20}
+	equal(t, "limits", want, []any{s.ReadHeaderTimeout, s.ReadTimeout, s.MaxHeaderBytes, MaxBody})
 }
 
 // receiver 11, 14-16, 18, 33-36: what resources select, and what becomes of those that fail.
 func TestResources(t *testing.T) {
+	type list = []notificationv1.ReceiverResource
 	labelled := map[string]string{"team": "a"}
 	with := func(r notificationv1.ReceiverResource, change func(*notificationv1.ReceiverResource)) notificationv1.ReceiverResource {
 		change(&r)
 		return r
 	}
 	all := with(resource("GitRepository", "*"), func(r *notificationv1.ReceiverResource) { r.MatchLabels = labelled })
-	app := resource("GitRepository", "app")
+	app, absent := resource("GitRepository", "app"), resource("GitRepository", "absent")
 	for name, test := range map[string]struct {
-		resources []notificationv1.ReceiverResource
+		resources list
 		filter    string
 		options   Options
 		code      int
 		asked     string // names in order
 		log       string
 	}{
-		"one":                    {resources: []notificationv1.ReceiverResource{app}, code: 200, asked: "app"},
+		"one":                    {resources: list{app}, code: 200, asked: "app"},
 		"none":                   {code: 200},
-		"missing, then one":      {resources: []notificationv1.ReceiverResource{resource("GitRepository", "absent"), app}, code: 500, asked: "app", log: "GitRepository 'apps/absent'"},
-		"missing, with a filter": {resources: []notificationv1.ReceiverResource{resource("GitRepository", "absent"), app}, filter: "true", code: 500, asked: "app", log: "not found"},
-		"without apiVersion":     {resources: []notificationv1.ReceiverResource{resource("Kustomization", "app"), app}, code: 500, asked: "app", log: "Kustomization 'apps/app': apiVersion is empty"},
-		"with apiVersion": {resources: []notificationv1.ReceiverResource{with(app, func(r *notificationv1.ReceiverResource) {
+		"missing, then one":      {resources: list{absent, app}, code: 500, asked: "app", log: "GitRepository 'apps/absent'"},
+		"missing, with a filter": {resources: list{absent, app}, filter: "true", code: 500, asked: "app", log: "not found"},
+		"without apiVersion":     {resources: list{resource("Kustomization", "app"), app}, code: 500, asked: "app", log: "apiVersion is empty"},
+		"with apiVersion": {resources: list{with(app, func(r *notificationv1.ReceiverResource) {
 			r.APIVersion = "source.toolkit.fluxcd.io/v1"
 		})}, code: 200, asked: "app"},
-		"wrong apiVersion": {resources: []notificationv1.ReceiverResource{with(app, func(r *notificationv1.ReceiverResource) {
+		"wrong apiVersion": {resources: list{with(app, func(r *notificationv1.ReceiverResource) {
 			r.APIVersion = "a/b/c"
 		})}, code: 500, log: "apiVersion 'a/b/c' is not of the form group/version"},
-		"all":                {resources: []notificationv1.ReceiverResource{all}, code: 200, asked: "app lib"},
-		"all without labels": {resources: []notificationv1.ReceiverResource{resource("GitRepository", "*"), app}, code: 500, asked: "app", log: "needs matchLabels"},
-		"all of none": {resources: []notificationv1.ReceiverResource{with(all, func(r *notificationv1.ReceiverResource) {
+		"all":                {resources: list{all}, code: 200, asked: "app lib"},
+		"all without labels": {resources: list{resource("GitRepository", "*"), app}, code: 500, asked: "app", log: "needs matchLabels"},
+		"all of none": {resources: list{with(all, func(r *notificationv1.ReceiverResource) {
 			r.MatchLabels = map[string]string{"team": "b"}
 		})}, code: 200, log: "no object has the labels"},
-		"labels beside a name": {resources: []notificationv1.ReceiverResource{with(app, func(r *notificationv1.ReceiverResource) {
+		"labels beside a name": {resources: list{with(app, func(r *notificationv1.ReceiverResource) {
 			r.MatchLabels = map[string]string{"team": "b"}
 		})}, code: 200, asked: "app"},
-		"another namespace": {resources: []notificationv1.ReceiverResource{with(app, func(r *notificationv1.ReceiverResource) {
+		"another namespace": {resources: list{with(app, func(r *notificationv1.ReceiverResource) {
 			r.Namespace = "other"
 		})}, code: 200, asked: "other/app"},
-		"another namespace, forbidden": {resources: []notificationv1.ReceiverResource{with(app, func(r *notificationv1.ReceiverResource) {
+		"another namespace, forbidden": {resources: list{with(app, func(r *notificationv1.ReceiverResource) {
 			r.Namespace = "other"
 		}), app}, options: Options{NoCrossNamespaceRefs: true}, code: 500, asked: "app", log: "--no-cross-namespace-refs"},
-		"all of another namespace, forbidden": {resources: []notificationv1.ReceiverResource{with(all, func(r *notificationv1.ReceiverResource) {
+		"all of another namespace, forbidden": {resources: list{with(all, func(r *notificationv1.ReceiverResource) {
 			r.Namespace = "other"
 		})}, options: Options{NoCrossNamespaceRefs: true}, code: 500, log: "--no-cross-namespace-refs"},
-		"its own namespace, named": {resources: []notificationv1.ReceiverResource{with(app, func(r *notificationv1.ReceiverResource) {
+		"its own namespace, named": {resources: list{with(app, func(r *notificationv1.ReceiverResource) {
 			r.Namespace = testNamespace
 		})}, options: Options{NoCrossNamespaceRefs: true}, code: 200, asked: "app"},
-		"filter of all": {resources: []notificationv1.ReceiverResource{all}, filter: "res.metadata.name == 'lib' && req.ref == 'main'", code: 200, asked: "lib"},
-		"both filters": {resources: []notificationv1.ReceiverResource{
+		"filter of all": {resources: list{all}, filter: "res.metadata.name == 'lib' && req.ref == 'main'", code: 200, asked: "lib"},
+		"both filters": {resources: list{
 			with(app, func(r *notificationv1.ReceiverResource) { r.Filter = "res.metadata.labels.team == 'a'" }),
 			with(all, func(r *notificationv1.ReceiverResource) { r.Filter = "res.metadata.labels.team == 'b'" }),
 		}, filter: "res.kind == 'GitRepository' && res.apiVersion == 'source.toolkit.fluxcd.io/v1'", code: 200, asked: "app"},
-		"filter says no":       {resources: []notificationv1.ReceiverResource{app}, filter: "req.ref == 'other'", code: 200},
-		"filter misses a key":  {resources: []notificationv1.ReceiverResource{app}, filter: "req.missing == 'x'", code: 500, log: "no such key: missing"},
-		"filter is no boolean": {resources: []notificationv1.ReceiverResource{app}, filter: "req.ref", code: 500, log: "not a boolean"},
-		"one filter fails": {resources: []notificationv1.ReceiverResource{
-			with(app, func(r *notificationv1.ReceiverResource) { r.Filter = "req.missing" }), with(all, func(r *notificationv1.ReceiverResource) { r.Filter = "true" }),
+		"filter says no":       {resources: list{app}, filter: "req.ref == 'other'", code: 200},
+		"filter misses a key":  {resources: list{app}, filter: "req.missing == 'x'", code: 500, log: "no such key: missing"},
+		"filter is no boolean": {resources: list{app}, filter: "req.ref", code: 500, log: "not a boolean"},
+		"one filter fails": {resources: list{
+			with(app, func(r *notificationv1.ReceiverResource) { r.Filter = "req.missing" }),
+			with(all, func(r *notificationv1.ReceiverResource) { r.Filter = "true" }),
 		}, code: 500, asked: "app lib", log: "GitRepository 'apps/app': evaluating the CEL expression 'req.missing'"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -355,14 +362,17 @@ func TestExpensiveFilter(t *testing.T) {
 	}
 	l := newLab(t, Options{}, objects...)
 	l.settle()
+	l.server.thinkingTime = 300 * time.Millisecond
 	body := "[" + strings.Repeat("1,", 9_999) + "1]"
 	start := time.Now()
 	equal(t, "status", http.StatusInternalServerError, l.post(http.Header{"Content-Type": {"application/json"}}, body))
-	if took := time.Since(start); took > 4*thinkingTime {
+	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	if !strings.Contains(l.Logs(), "cost limit exceeded") && !strings.Contains(l.Logs(), "operation interrupted") || !strings.Contains(l.Logs(), "and 40 more") {
-		t.Errorf("log:\n%s", l.Logs())
+	for _, want := range []string{"make them simpler", "and 40 more"} {
+		if !strings.Contains(l.Logs(), want) {
+			t.Errorf("want %q in the log:\n%s", want, l.Logs())
+		}
 	}
 }
 
@@ -472,4 +482,55 @@ type slow struct {
 func (s slow) Patch(ctx context.Context, obj client.Object, p client.Patch, o ...client.PatchOption) error {
 	s.before()
 	return s.Client.Patch(ctx, obj, p, o...)
+}
+
+// reliability 022, 036: ten thousand calls of every wrong sort leave nothing behind.
+func TestMemoryStaysFlat(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	l := newLab(t, Options{Registry: registry, ExportPaths: true}, receiverOf("dockerhub"), token("t"), repository(testNamespace, "app", nil))
+	path := l.settle().Status.WebhookPath
+	l.server.options.Log = logr.Discard()
+	call := func(n int) {
+		target, body := fmt.Sprintf("/hook/%064x", n), "{}"
+		if n%2 == 0 {
+			target, body = path, []string{"", "null", `{"push_data":null}`, strings.Repeat("[", 1000)}[n/2%4]
+		}
+		w := httptest.NewRecorder()
+		l.server.ServeHTTP(w, httptest.NewRequest(fmt.Sprint("M", n), target, strings.NewReader(body)))
+		if w.Code != http.StatusBadRequest && w.Code != http.StatusNotFound {
+			t.Fatalf("call %d: status %d", n, w.Code)
+		}
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	for n := range 1000 {
+		call(n)
+	}
+	before := heap()
+	for n := range 10_000 {
+		call(n)
+	}
+	if after := heap(); after > before+4<<20 {
+		t.Errorf("the heap grew from %d to %d bytes", before, after)
+	}
+	if n, err := testutil.GatherAndCount(registry); err != nil || n > 10 {
+		t.Errorf("%d series, error %v", n, err)
+	}
+}
+
+// What a caller makes an expression fail with is not repeated at any length.
+func TestLongErrors(t *testing.T) {
+	l := newLab(t, Options{}, token("t"), repository(testNamespace, "app", nil), receiverOf("generic", func(r *notificationv1.Receiver) {
+		r.Spec.ResourceFilter = "int(req.x) == 1"
+	}))
+	l.settle()
+	body := `{"x":"` + strings.Repeat("y", 1<<20) + `"}`
+	equal(t, "status", http.StatusInternalServerError, l.post(http.Header{"Content-Type": {"application/json"}}, body))
+	if len(l.Logs()) > 2000 || !strings.Contains(l.Logs(), "int(req.x) == 1") {
+		t.Errorf("log of %d bytes", len(l.Logs()))
+	}
 }

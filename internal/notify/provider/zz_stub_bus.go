@@ -1,3 +1,0 @@
-package provider
-
-func nats() Type { return notBuilt("nats") }
