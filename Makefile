@@ -52,7 +52,7 @@ bin/s3: test/tools/s3/go.mod test/tools/s3/go.sum
 	@touch $@
 
 .PHONY: generate
-generate: ## write the CRDs, the copy functions and the command reference anew
+generate: ## write the CRDs, the copy functions, the command reference and the tables of types anew
 	go tool controller-gen object crd paths=./api/... output:crd:dir=api/crds
 	go run ./internal/gen
 	go run -ldflags='$(LDFLAGS)' ./cmd/flux docgen --path docs/cmd
@@ -74,7 +74,7 @@ vet:
 	cd cluster && go vet ./...
 
 # Compares with what was there before, not with git: uncommitted work is no reason to fail.
-GENERATED := find api docs/cmd -name 'zz_generated*' -o -path '*/crds/*.yaml' -o -path 'docs/cmd/*.md'
+GENERATED := find api docs -name 'zz_generated*' -o -path '*/crds/*.yaml' -o -path 'docs/cmd/*.md' -o -path docs/provider.md -o -path docs/receiver.md
 .PHONY: generated
 generated:
 	@before=$$($(GENERATED) | sort | xargs cksum) && $(MAKE) --no-print-directory generate && \

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -19,5 +20,5 @@ func main() {
 }
 
 func run(root string) error {
-	return stampCRDs(filepath.Join(root, "api", "crds"))
+	return errors.Join(stampCRDs(filepath.Join(root, "api", "crds")), writeTables(filepath.Join(root, "docs")))
 }
