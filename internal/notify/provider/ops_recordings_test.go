@@ -15,16 +15,16 @@ import (
 	"github.com/seed-79636ae9/flux/toolkit/event"
 )
 
-// recordedRequest is a request as recordings show it, without what depends on the client.
-type recordedRequest struct {
+// opsRequest is a request as recordings show it, without what depends on the client.
+type opsRequest struct {
 	Method  string            `json:"method"`
 	Path    string            `json:"path"`
 	Headers map[string]string `json:"headers"`
 	JSON    map[string]any    `json:"json"`
 }
 
-// TestRecorded sends the events of recordings and compares the requests with those of 2.9: provider 24; wire 13.
-func TestRecorded(t *testing.T) {
+// TestOpsRecordings sends the events of recordings and compares the requests with those of 2.9: provider 24; wire 13.
+func TestOpsRecordings(t *testing.T) {
 	for _, c := range []struct {
 		kind, path string
 		config     provider.Config
@@ -51,8 +51,8 @@ func TestRecorded(t *testing.T) {
 			var recording struct {
 				Observed struct {
 					End struct {
-						Posted   []map[string]any  `json:"posted"`
-						Requests []recordedRequest `json:"requests"`
+						Posted   []map[string]any `json:"posted"`
+						Requests []opsRequest     `json:"requests"`
 					} `json:"end"`
 				} `json:"observed"`
 			}
@@ -63,7 +63,7 @@ func TestRecorded(t *testing.T) {
 			var events []event.Payload
 			for _, posted := range recording.Observed.End.Posted {
 				// alert 14: what exists only for commit statuses does not come here.
-				if e := recordedEvent(t, posted); e.Metadata["commit_status"] == "" {
+				if e := opsEvent(t, posted); e.Metadata["commit_status"] == "" {
 					events = append(events, e)
 				}
 			}
@@ -73,7 +73,7 @@ func TestRecorded(t *testing.T) {
 				want[each.line(t)]++
 			}
 			for _, each := range tell(t, c.kind, c.config, events...) {
-				request := recordedRequest{each.method, each.path, map[string]string{}, asJSON[map[string]any](t, each.body)}
+				request := opsRequest{each.method, each.path, map[string]string{}, asJSON[map[string]any](t, each.body)}
 				for name := range each.header {
 					request.Headers[name] = each.header.Get(name)
 				}
@@ -91,7 +91,7 @@ func TestRecorded(t *testing.T) {
 	}
 }
 
-func (r recordedRequest) line(t *testing.T) string {
+func (r opsRequest) line(t *testing.T) string {
 	t.Helper()
 	out, err := json.Marshal(r)
 	if err != nil {
@@ -100,8 +100,8 @@ func (r recordedRequest) line(t *testing.T) string {
 	return string(out)
 }
 
-// recordedEvent is an event as a provider sees it: without group prefixes, and without what only the event endpoint needs.
-func recordedEvent(t *testing.T, posted map[string]any) event.Payload {
+// opsEvent is an event as a provider sees it: without group prefixes, and without what only the event endpoint needs.
+func opsEvent(t *testing.T, posted map[string]any) event.Payload {
 	t.Helper()
 	delete(posted, "timestamp")
 	data, err := json.Marshal(posted)
