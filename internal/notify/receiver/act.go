@@ -8,6 +8,7 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -149,6 +150,14 @@ func (a *action) ask(ctx context.Context, n int, obj *metav1.PartialObjectMetada
 	}
 	a.asked.Add(1)
 	return nil
+}
+
+// requestToken is the value of the annotation that asks for a reconciliation (receiver 17).
+func requestToken(now time.Time) string { return now.UTC().Round(0).String() }
+
+// annotation is the merge patch that asks for a reconciliation.
+func annotation(name, value string) ([]byte, error) {
+	return json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{name: value}}})
 }
 
 func (a *action) filtered(n int) bool { return a.rules.filter != nil || a.rules.filters[n] != nil }
