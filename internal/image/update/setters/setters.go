@@ -294,7 +294,8 @@ func same(before, after *yaml.Node, wanted map[*yaml.Node]edit) error {
 		}
 		return nil
 	}
-	if before.Kind == yaml.ScalarNode && (before.Value != after.Value || before.Tag != after.Tag) || before.Kind == yaml.AliasNode && before.Value != after.Value {
+	scalar := before.Kind == yaml.ScalarNode || before.Kind == yaml.AliasNode
+	if scalar && (before.Value != after.Value || before.Tag != after.Tag) {
 		return differs()
 	}
 	for i := range before.Content {
