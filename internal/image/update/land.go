@@ -63,16 +63,16 @@ func (p *pass) attempt(ctx context.Context) error {
 	if err := p.stillWanted(ctx); err != nil {
 		return err
 	}
-	var base *base
+	var b *base
 	err := p.remote(ctx, func(ctx context.Context) (err error) {
-		base, err = p.fetch(ctx)
+		b, err = p.fetch(ctx)
 		return err
 	})
 	if err != nil {
 		return p.checkoutFailed(err)
 	}
-	defer func() { _ = base.checkout.Close() }()
-	arrived, err := p.answer(ctx, base)
+	defer func() { _ = b.checkout.Close() }()
+	arrived, err := p.answer(ctx, b)
 	if err != nil {
 		return err
 	}
@@ -82,24 +82,24 @@ func (p *pass) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	draft, err := p.edit(ctx, base, refs)
+	draft, err := p.edit(ctx, b, refs)
 	if err != nil {
 		return err
 	}
 	if draft == nil {
-		if !arrived && p.halfDone(base) {
+		if !arrived && p.halfDone(b) {
 			arrived = true
-			if err := p.pushed(ctx, base, base.checkout.Commit.Hash, base.checkout.Commit.Message); err != nil {
+			if err := p.pushed(ctx, b, b.checkout.Commit.Hash, b.checkout.Commit.Message); err != nil {
 				return err
 			}
 		}
 		if arrived {
-			p.observe(base.revision, refs)
+			p.observe(b.revision, refs)
 			return p.run.Ready(readyMessage)
 		}
-		return p.unchanged(base.revision, refs)
+		return p.unchanged(b.revision, refs)
 	}
-	return p.push(ctx, base, draft, refs)
+	return p.push(ctx, b, draft, refs)
 }
 
 // stillWanted ends a run, silently, whose object has changed: its wait for the branch may have been long.
@@ -217,7 +217,7 @@ func (p *pass) answer(ctx context.Context, b *base) (arrived bool, err error) {
 	text := ""
 	if b.checkout.Commit.Hash == p.noted {
 		arrived, text = true, b.checkout.Commit.Message
-	} else if b.remote != "" && b.remote != p.noted {
+	} else if b.remote != "" {
 		err = p.remote(ctx, func(ctx context.Context) error {
 			found, err := p.client.Fetch(ctx, git.Reference{Branch: p.plan.branch, Commit: p.noted}, p.dir)
 			if errors.Is(err, git.ErrReferenceNotFound) {

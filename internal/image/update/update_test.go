@@ -502,15 +502,27 @@ func TestKilled(t *testing.T) {
 		push   bool
 		landed bool
 		later  bool // somebody else pushes before the restart
+		edit   func(*imagev1.ImageUpdateAutomation)
+		anew   bool
 	}{
-		"before the push":                   {func(int) bool { return false }, false, false, false},
-		"after the push":                    {func(n int) bool { return n > 1 }, true, true, false},
-		"after the push, and somebody else": {func(n int) bool { return n > 1 }, true, true, true},
-		"before the note":                   {func(n int) bool { return true }, true, false, false},
+		"before the push":                                     {fails: func(int) bool { return false }},
+		"after the push":                                      {fails: func(n int) bool { return n > 1 }, push: true, landed: true},
+		"after the push, and somebody else":                   {fails: func(n int) bool { return n > 1 }, push: true, landed: true, later: true},
+		"before the note":                                     {fails: func(n int) bool { return true }, push: true},
+		"after the push of another branch":                    {fails: func(n int) bool { return n > 1 }, push: true, landed: true, edit: onto("bot")},
+		"after the push of another branch, and somebody else": {fails: func(n int) bool { return n > 1 }, push: true, landed: true, later: true, edit: onto("bot")},
+		"after the push of a branch that is made anew":        {fails: func(n int) bool { return n > 1 }, push: true, landed: true, edit: onto("bot"), anew: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
-			l.create("auto", nil)
+			l.options.AllBranchReferences = !test.anew
+			l.open()
+			l.create("auto", test.edit)
+			branch := "main"
+			if test.edit != nil {
+				branch = "bot"
+				l.git("branch", "bot", "main")
+			}
 			writes := 0
 			l.onStatus = func(client.Object) error {
 				if writes++; test.fails(writes) {
@@ -521,27 +533,27 @@ func TestKilled(t *testing.T) {
 			l.intercept(func(what string) bool { return test.push || what != "POST git-receive-pack" })
 			_, _ = l.result("auto")
 			events := l.Lines()
-			commits := l.subjects("main")
+			commits := l.subjects(branch)
 			if (len(commits) == 1) != test.landed {
 				t.Fatalf("commits: %q", commits)
 			}
-			pushed := l.tip("main")
+			pushed := l.tip(branch)
 			if test.later {
-				l.commit("main", "human", map[string]string{"human": "x"})
+				l.commit(branch, "human", map[string]string{"human": "x"})
 			}
 			l.onStatus = nil
 			l.intercept(nil)
 			l.open()
 			expect(t, "Ready", upToDate, l.run("auto"))
-			if got := l.subjects("main"); len(got) != 1 {
+			if got := l.subjects(branch); len(got) != 1 {
 				t.Fatalf("commits after the restart: %q", got)
 			}
 			if !test.landed {
-				pushed = l.tip("main")
+				pushed = l.tip(branch)
 			}
 			expect(t, "lastPushCommit", pushed, l.get("auto").Status.LastPushCommit)
 			expect(t, "observed", "main@sha1:"+l.tip("main"), l.get("auto").Status.ObservedSourceRevision)
-			want := "info Succeeded: pushed commit '" + pushed[:7] + "' to branch 'main'\nUpdate from image update automation"
+			want := "info Succeeded: pushed commit '" + pushed[:7] + "' to branch '" + branch + "'\nUpdate from image update automation"
 			if got := l.Lines(); !slices.Contains(got, want) {
 				t.Errorf("events: %q after %q, want %q", got, events, want)
 			}
