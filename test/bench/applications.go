@@ -121,8 +121,8 @@ func (f *fleet) floorOf(ctx context.Context, s *sheet, name string, versions [2]
 	for i := range f.n {
 		changes = append(changes, changed(applications[0][i], applications[1][i]))
 	}
-	var rows [3]*row
-	for i, phase := range []struct {
+	var rows []*row
+	for _, phase := range []struct {
 		name string
 		run  func() error
 	}{
@@ -134,9 +134,12 @@ func (f *fleet) floorOf(ctx context.Context, s *sheet, name string, versions [2]
 		if err != nil {
 			return floors{}, err
 		}
-		rows[i] = r
+		if err := s.add(r); err != nil {
+			return floors{}, err
+		}
+		rows = append(rows, r)
 	}
-	return floors{rows[0], rows[1], rows[2]}, s.add(rows[:]...)
+	return floors{rows[0], rows[1], rows[2]}, nil
 }
 
 // union are the objects of both versions, each once.
@@ -201,6 +204,9 @@ func (f *fleet) kustomizations(ctx context.Context, s *sheet, floor floors) erro
 	if err != nil {
 		return err
 	}
+	if err := s.add(install.over(floor.install).times(3).memory()); err != nil {
+		return err
+	}
 	upgrade, err := f.phase(ctx, kustomizationsName, "upgrade", func() error {
 		err := spread(f.n, func(_, i int) error { return f.setTag(ctx, f.team("k", i), app(i), secondTag) })
 		if err != nil {
@@ -211,7 +217,7 @@ func (f *fleet) kustomizations(ctx context.Context, s *sheet, floor floors) erro
 	if err != nil {
 		return err
 	}
-	return s.add(install.over(floor.install).times(3).memory(), upgrade.over(floor.upgrade).times(3).memory())
+	return s.add(upgrade.over(floor.upgrade).times(3).memory())
 }
 
 // installKustomizations creates the sources and Kustomizations and waits until all are Ready.
@@ -233,6 +239,9 @@ func (f *fleet) releases(ctx context.Context, s *sheet, floor floors, url string
 	if err != nil {
 		return err
 	}
+	if err := s.add(install.over(floor.install).times(4).memory()); err != nil {
+		return err
+	}
 	upgrade, err := f.phase(ctx, helmReleasesName, "upgrade", func() error {
 		err := spread(f.n, func(_, i int) error { return f.setVersion(ctx, f.team("h", i), app(i), charts.Second) })
 		if err != nil {
@@ -243,7 +252,7 @@ func (f *fleet) releases(ctx context.Context, s *sheet, floor floors, url string
 	if err != nil {
 		return err
 	}
-	return s.add(install.over(floor.install).times(4).memory(), upgrade.over(floor.upgrade).times(4).memory())
+	return s.add(upgrade.over(floor.upgrade).times(4).memory())
 }
 
 // charts is the HelmRepository of all releases.
@@ -322,13 +331,19 @@ func (f *fleet) unchanged(ctx context.Context, s *sheet, plain, rendered floors)
 	if err != nil {
 		return err
 	}
+	if err := s.add(restart); err != nil {
+		return err
+	}
 	if idle, err = f.idle(ctx, kustomizationsName); err != nil {
+		return err
+	}
+	if err := s.add(idle); err != nil {
 		return err
 	}
 	if removed, err = f.phase(ctx, kustomizationsName, "delete", func() error { return f.delete(ctx, kustomizations(), ociRepositories()) }); err != nil {
 		return err
 	}
-	return s.add(restart, idle, removed.over(plain.remove).memory())
+	return s.add(removed.over(plain.remove).memory())
 }
 
 // idle is a minute in which nothing happens.
@@ -422,6 +437,9 @@ func (f *fleet) shared(ctx context.Context, s *sheet, floor floors) error {
 	if err != nil {
 		return err
 	}
+	if err := s.add(install.over(floor.install).times(3).memory()); err != nil {
+		return err
+	}
 	upgrade, err := f.phase(ctx, sharedName, "upgrade", func() error {
 		if err := f.setTag(ctx, f.namespace, "shared", secondTag); err != nil {
 			return err
@@ -431,11 +449,14 @@ func (f *fleet) shared(ctx context.Context, s *sheet, floor floors) error {
 	if err != nil {
 		return err
 	}
+	if err := s.add(upgrade.over(floor.upgrade).times(3).memory()); err != nil {
+		return err
+	}
 	removed, err := f.phase(ctx, sharedName, "delete", func() error { return f.delete(ctx, kustomizations(), ociRepositories()) })
 	if err != nil {
 		return err
 	}
-	return s.add(install.over(floor.install).times(3).memory(), upgrade.over(floor.upgrade).times(3).memory(), removed.over(floor.remove).memory())
+	return s.add(removed.over(floor.remove).memory())
 }
 
 // installShared creates the source and the Kustomizations and waits until all are Ready.

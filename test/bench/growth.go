@@ -46,14 +46,14 @@ func growth(ctx context.Context, o options, out, progress io.Writer) error {
 		}
 	}
 	cells := [][]string{{
-		"Series", "n", "Phase", "Wall s", "ms each", "API CPU s", "etcd CPU s", "flux CPU s", "Peak MiB", "Idle MiB", "KiB each, idle",
+		"Series", "n", "Phase", "Wall s", "ms each", "API CPU s", "etcd CPU s", "flux CPU s", "Peak MiB", "Idle MiB", "of it private", "KiB each, idle",
 		"Requests of flux per object", "Requests at the API server",
 	}}
 	for _, g := range all {
 		cells = append(cells, []string{
 			g.series, strconv.Itoa(g.n), "install", fmt.Sprintf("%.2f", g.Wall), fmt.Sprintf("%.1f", 1000*g.Wall/float64(g.n)),
 			fmt.Sprintf("%.2f", g.Server), fmt.Sprintf("%.2f", g.Etcd), fmt.Sprintf("%.2f", g.Own), fmt.Sprintf("%.0f", g.Peak),
-			fmt.Sprintf("%.0f", g.Idle), fmt.Sprintf("%.1f", (g.Idle-g.empty)*1024/float64(g.n)), fmt.Sprintf("%.2f", g.perObject), g.Requests.verbs().String(),
+			fmt.Sprintf("%.0f", g.Idle), fmt.Sprintf("%.0f", g.Private), fmt.Sprintf("%.1f", (g.Idle-g.empty)*1024/float64(g.n)), fmt.Sprintf("%.2f", g.perObject), g.Requests.verbs().String(),
 		})
 	}
 	if err := printTable(out, cells); err != nil {
@@ -128,7 +128,7 @@ func (f *fleet) grow(ctx context.Context, name string) (grown, error) {
 	if err != nil {
 		return g, err
 	}
-	g.empty, g.Idle = before.Idle, after.Idle
+	g.empty, g.Idle, g.Private = before.Idle, after.Idle, after.Private
 	g.perObject = g.Sent.sum(func(string) bool { return true }) / float64(objects*f.n)
 	return g, nil
 }

@@ -163,11 +163,13 @@ func (s *span) end(ctx context.Context) (*row, error) {
 	}
 	elapsed := time.Since(s.before.at)
 	if s.process != nil {
-		memory, err := resident(s.process.PID(), "VmRSS:")
-		if err != nil {
+		var err error
+		if r.Idle, err = resident(s.process.PID(), "VmRSS:"); err != nil {
 			return nil, err
 		}
-		r.Idle = memory
+		if r.Private, err = resident(s.process.PID(), "RssAnon:"); err != nil {
+			return nil, err
+		}
 	}
 	var err error
 	if after.requests, err = s.served(ctx); err != nil {

@@ -120,7 +120,7 @@ func (f *fleet) chain(ctx context.Context, s *sheet) error {
 		return err
 	}
 	r.goal("wall", r.Wall, 3, "s")
-	return s.add(floor, r.over(floor))
+	return s.addAll(floor, r.over(floor))
 }
 
 // monorepo: a commit changes one file of very many, which one Kustomization of a hundred applies.
@@ -189,7 +189,7 @@ func (f *fleet) monorepo(ctx context.Context, s *sheet) error {
 		repeated, seconds(median(affected)), seconds(median(all)), statuses)
 	r.goal("objects written", writes/repeated, 1, " Kustomizations' a commit")
 	r.goal("p50", seconds(median(affected)), 1, "s")
-	return s.add(install.memory(), floor, r.over(floor).memory())
+	return s.addAll(install.memory(), floor, r.over(floor).memory())
 }
 
 // commitTimes are the times from an artifact to Ready: of the Kustomization that a commit affects, and of all.
@@ -296,7 +296,7 @@ func (f *fleet) neighbours(ctx context.Context, s *sheet) error {
 		return err
 	}
 	after.goal("delay", max(0, seconds(disturbed-quiet)), 1, "s")
-	return s.add(before.memory(), after.memory())
+	return s.addAll(before.memory(), after.memory())
 }
 
 // commits measures some commits, each to one of the Kustomizations.

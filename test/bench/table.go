@@ -25,9 +25,11 @@ type row struct {
 	// WallTimes and ServerTimes are multiples of the floor; nil where there is none.
 	WallTimes   *float64 `json:"wallTimes,omitempty"`
 	ServerTimes *float64 `json:"apiserverTimes,omitempty"`
-	// Peak is the most memory of the process in the phase, Idle what it has when the API server is at rest again, in MiB.
-	Peak float64 `json:"peakMiB,omitempty"`
-	Idle float64 `json:"idleMiB,omitempty"`
+	// Peak is the most resident memory of the process in the phase, Idle what it has when the API server is at rest again, in MiB. Both
+	// hold the parts of the program's file that were used; Private is Idle without files.
+	Peak    float64 `json:"peakMiB,omitempty"`
+	Idle    float64 `json:"idleMiB,omitempty"`
+	Private float64 `json:"privateMiB,omitempty"`
 	// Requests are those at the API server, of all clients; Sent those of the process.
 	Requests counts `json:"requests,omitempty"`
 	Sent     counts `json:"sent,omitempty"`
@@ -110,16 +112,20 @@ type sheet struct {
 	rows          []*row
 }
 
-func (s *sheet) add(rows ...*row) error {
+func (s *sheet) add(r *row) error {
+	s.rows = append(s.rows, r)
+	if s.asJSON {
+		return json.NewEncoder(s.out).Encode(r)
+	}
+	fmt.Fprintf(s.progress, "%s, %d, %s: %.1f s\n", r.Scenario, r.Applications, r.Phase, r.Wall)
+	return nil
+}
+
+func (s *sheet) addAll(rows ...*row) error {
 	for _, r := range rows {
-		s.rows = append(s.rows, r)
-		if s.asJSON {
-			if err := json.NewEncoder(s.out).Encode(r); err != nil {
-				return err
-			}
-			continue
+		if err := s.add(r); err != nil {
+			return err
 		}
-		fmt.Fprintf(s.progress, "%s, %d, %s: %.1f s\n", r.Scenario, r.Applications, r.Phase, r.Wall)
 	}
 	return nil
 }
@@ -130,7 +136,7 @@ func (s *sheet) print() error {
 		return nil
 	}
 	cells := [][]string{{
-		"Scenario", "n", "Phase", "Wall s", "x floor", "API CPU s", "x floor", "etcd CPU s", "flux CPU s", "Peak MiB", "Idle MiB",
+		"Scenario", "n", "Phase", "Wall s", "x floor", "API CPU s", "x floor", "etcd CPU s", "flux CPU s", "Peak MiB", "Idle MiB", "of it private",
 		"Goals", "Requests of flux", "Requests at the API server", "Note",
 	}}
 	var missed, goals int
@@ -151,7 +157,7 @@ func (s *sheet) print() error {
 		cells = append(cells, []string{
 			r.Scenario, strconv.Itoa(r.Applications), r.Phase, fmt.Sprintf("%.2f", r.Wall), multiple(r.WallTimes), fmt.Sprintf("%.2f", r.Server),
 			multiple(r.ServerTimes), fmt.Sprintf("%.2f", r.Etcd), unless(r.Peak, "%.2f", r.Own), unless(r.Peak, "%.0f", r.Peak),
-			unless(r.Peak, "%.0f", r.Idle), orDash(strings.Join(verdicts, "; ")), sent, r.Requests.verbs().String(), orDash(r.Note),
+			unless(r.Peak, "%.0f", r.Idle), unless(r.Peak, "%.0f", r.Private), orDash(strings.Join(verdicts, "; ")), sent, r.Requests.verbs().String(), orDash(r.Note),
 		})
 	}
 	if err := printTable(s.out, cells); err != nil {
@@ -199,7 +205,7 @@ func orDash(text string) string {
 }
 
 // wide is the number of columns behind which nothing is aligned: long texts would push them apart.
-const wide = 11
+const wide = 12
 
 func printTable(out io.Writer, cells [][]string) error {
 	widths := map[int]int{}
