@@ -294,7 +294,8 @@ func (f *fleet) deleteReleases(ctx context.Context) error {
 // setVersion makes a release follow another version of the chart.
 func (f *fleet) setVersion(ctx context.Context, namespace, name, version string) error {
 	o := &helmv2.HelmRelease{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
-	return f.client.Patch(ctx, o, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"chart":{"spec":{"version":%q}}}}`, version)))
+	body := fmt.Appendf(nil, `{"spec":{"chart":{"spec":{"version":%q}}}}`, version)
+	return f.client.Patch(ctx, o, client.RawPatch("application/merge-patch+json", body))
 }
 
 // releasedIn waits until n releases of the fleet are Ready with that version of the chart.
@@ -340,7 +341,8 @@ func (f *fleet) unchanged(ctx context.Context, s *sheet, plain, rendered floors)
 	if err := s.add(idle); err != nil {
 		return err
 	}
-	if removed, err = f.phase(ctx, kustomizationsName, "delete", func() error { return f.delete(ctx, kustomizations(), ociRepositories()) }); err != nil {
+	removed, err = f.phase(ctx, kustomizationsName, "delete", func() error { return f.delete(ctx, kustomizations(), ociRepositories()) })
+	if err != nil {
 		return err
 	}
 	return s.add(removed.over(plain.remove).memory())
@@ -378,19 +380,12 @@ func (f *fleet) restart(ctx context.Context) (*row, error) {
 		return nil, err
 	}
 	f.process = f.lab.sut
-	tries := 0.0
-	for tries < float64(4*f.n) {
-		if err := f.ran(ctx, float64(f.n)); err != nil {
-			return nil, err
-		}
-		now, err := f.served(ctx)
-		if err != nil {
-			return nil, err
-		}
-		tries = now.since(span.before.requests).sum(func(key string) bool { return strings.HasSuffix(key, dryRun) })
-		if seconds(time.Since(span.before.at)) > seconds(f.patience) {
-			break
-		}
+	if err := f.ran(ctx, float64(f.n)); err != nil {
+		return nil, err
+	}
+	tries, err := f.tried(ctx, span.before.requests)
+	if err != nil {
+		return nil, err
 	}
 	r, err := span.end(ctx)
 	if err != nil {
@@ -402,6 +397,25 @@ func (f *fleet) restart(ctx context.Context) (*row, error) {
 		r.goal("wall", r.Wall, 60, "s")
 	}
 	return r.memory(), nil
+}
+
+// tried waits until there was a dry run for each object of the Kustomizations, and returns how many there were.
+func (f *fleet) tried(ctx context.Context, before counts) (float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.patience)
+	defer cancel()
+	for {
+		now, err := f.served(ctx)
+		if err != nil {
+			return 0, err
+		}
+		tries := now.since(before).sum(func(key string) bool { return strings.HasSuffix(key, dryRun) })
+		if tries >= float64(4*f.n) {
+			return tries, nil
+		}
+		if err := pause(ctx, 500*time.Millisecond); err != nil {
+			return 0, fmt.Errorf("%g of %d objects were tried: %w; the end of the log: %s", tries, 4*f.n, err, f.sut.LogTail())
+		}
+	}
 }
 
 // ran waits until a new process has ended that many runs of the counted kind.

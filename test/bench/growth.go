@@ -53,7 +53,8 @@ func growth(ctx context.Context, o options, out, progress io.Writer) error {
 		cells = append(cells, []string{
 			g.series, strconv.Itoa(g.n), "install", fmt.Sprintf("%.2f", g.Wall), fmt.Sprintf("%.1f", 1000*g.Wall/float64(g.n)),
 			fmt.Sprintf("%.2f", g.Server), fmt.Sprintf("%.2f", g.Etcd), fmt.Sprintf("%.2f", g.Own), fmt.Sprintf("%.0f", g.Peak),
-			fmt.Sprintf("%.0f", g.Idle), fmt.Sprintf("%.0f", g.Private), fmt.Sprintf("%.1f", (g.Idle-g.empty)*1024/float64(g.n)), fmt.Sprintf("%.2f", g.perObject), g.Requests.verbs().String(),
+			fmt.Sprintf("%.0f", g.Idle), fmt.Sprintf("%.0f", g.Private),
+			fmt.Sprintf("%.1f", (g.Idle-g.empty)*1024/float64(g.n)), fmt.Sprintf("%.2f", g.perObject), g.Requests.verbs().String(),
 		})
 	}
 	if err := printTable(out, cells); err != nil {

@@ -130,7 +130,8 @@ func (f *fleet) monorepo(ctx context.Context, s *sheet) error {
 		files[app(i)+"/kustomization.yaml"] = &testkit.GitFile{Content: "resources: [all.yaml]\n"}
 		files[app(i)+"/all.yaml"] = fourObjects(f.namespace, app(i), firstTag)
 		for j := range monorepoFiles/monorepoApps - 2 {
-			files[fmt.Sprintf("%s/docs/%03d/%d.md", app(i), j/20, j)] = &testkit.GitFile{Content: fmt.Sprintf("# %s, page %d\n\nWhat stands beside manifests.\n", app(i), j)}
+			page := fmt.Sprintf("# %s, page %d\n\nWhat stands beside manifests.\n", app(i), j)
+			files[fmt.Sprintf("%s/docs/%03d/%d.md", app(i), j/20, j)] = &testkit.GitFile{Content: page}
 		}
 	}
 	repo, err := f.source(ctx, monorepoName, files)
@@ -185,8 +186,8 @@ func (f *fleet) monorepo(ctx context.Context, s *sheet) error {
 	floor.Note = fmt.Sprintf("of %d commits", repeated)
 	writes := r.Requests.sum(func(key string) bool { return key == "APPLY deployments" })
 	statuses := r.Requests.sum(func(key string) bool { return key == "PATCH kustomizations/status" })
-	r.Note = fmt.Sprintf("%d commits of one file, fetches included; from artifact to Ready, median: %.2f s of the affected one, %.2f s of all; %.0f status patches",
-		repeated, seconds(median(affected)), seconds(median(all)), statuses)
+	r.Note = fmt.Sprintf("%d commits of one file, fetches included; from artifact to Ready, median: %.2f s of the affected one, %.2f s of all; "+
+		"%.0f status patches", repeated, seconds(median(affected)), seconds(median(all)), statuses)
 	r.goal("objects written", writes/repeated, 1, " Kustomizations' a commit")
 	r.goal("p50", seconds(median(affected)), 1, "s")
 	return s.addAll(install.memory(), floor, r.over(floor).memory())
@@ -217,7 +218,8 @@ func (r *repository) timed(ctx context.Context, affected string, n int, files ma
 	seen := map[string]time.Time{}
 	err = r.lab.await(ctx, &kustomizev1.KustomizationList{}, n, func(o client.Object) bool {
 		k := o.(*kustomizev1.Kustomization)
-		if k.Spec.SourceRef.Name != r.name || k.Status.LastAppliedRevision != r.revision || status(k.Status.Conditions, meta.ReadyCondition) != metav1.ConditionTrue {
+		ready := status(k.Status.Conditions, meta.ReadyCondition) == metav1.ConditionTrue
+		if !ready || k.Spec.SourceRef.Name != r.name || k.Status.LastAppliedRevision != r.revision {
 			return false
 		}
 		if _, known := seen[k.Name]; !known {
@@ -319,6 +321,7 @@ func (f *fleet) commits(ctx context.Context, repo *repository, phase string, tur
 	if err != nil {
 		return nil, 0, err
 	}
-	r.Note = fmt.Sprintf("%d commits; from artifact to Ready, median and worst: %.2f s, %.2f s", repeated, seconds(median(took)), seconds(slices.Max(took)))
+	r.Note = fmt.Sprintf("%d commits; from artifact to Ready, median and worst: %.2f s, %.2f s",
+		repeated, seconds(median(took)), seconds(slices.Max(took)))
 	return r, median(took), nil
 }

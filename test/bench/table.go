@@ -157,7 +157,8 @@ func (s *sheet) print() error {
 		cells = append(cells, []string{
 			r.Scenario, strconv.Itoa(r.Applications), r.Phase, fmt.Sprintf("%.2f", r.Wall), multiple(r.WallTimes), fmt.Sprintf("%.2f", r.Server),
 			multiple(r.ServerTimes), fmt.Sprintf("%.2f", r.Etcd), unless(r.Peak, "%.2f", r.Own), unless(r.Peak, "%.0f", r.Peak),
-			unless(r.Peak, "%.0f", r.Idle), unless(r.Peak, "%.0f", r.Private), orDash(strings.Join(verdicts, "; ")), sent, r.Requests.verbs().String(), orDash(r.Note),
+			unless(r.Peak, "%.0f", r.Idle), unless(r.Peak, "%.0f", r.Private),
+			orDash(strings.Join(verdicts, "; ")), sent, r.Requests.verbs().String(), orDash(r.Note),
 		})
 	}
 	if err := printTable(s.out, cells); err != nil {

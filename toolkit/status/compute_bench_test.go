@@ -11,7 +11,7 @@ import (
 func BenchmarkCompute(b *testing.B) {
 	table := Table{Failures: []string{"FetchFailed", "StorageOperationFailed"}, Sticky: []string{"ArtifactInStorage"}, ReadyReason: "Succeeded"}
 	change := Change{Set: []metav1.Condition{
-		{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Succeeded", Message: "stored artifact for revision 'main@sha1:0123456789012345678901234567890123456789'"},
+		{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Succeeded", Message: "stored artifact for revision 'main@sha1:0123456789'"},
 		{Type: "ArtifactInStorage", Status: metav1.ConditionTrue, Reason: "Succeeded", Message: "stored artifact"},
 	}}
 	now := time.Unix(1_000_000, 0)
