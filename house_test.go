@@ -177,7 +177,7 @@ func rooms() []room {
 	var plan []room
 	for floor, dirs := range []string{
 		"api",
-		"toolkit/status toolkit/event toolkit/archive toolkit/throttle",
+		"toolkit/status toolkit/event toolkit/archive toolkit/throttle toolkit/guard",
 		"toolkit/secret toolkit/kube",
 		"toolkit/auth",
 		"toolkit/artifact toolkit/git toolkit/oci",

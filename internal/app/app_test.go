@@ -88,6 +88,7 @@ func TestUpstreamFlags(t *testing.T) {
 			"concurrent": "4", "no-cross-namespace-refs": "false", "storage-path": "/data", "storage-value-log-file-size": "268435456",
 			"storage-compression-threshold": "64", "gc-interval": "10",
 		},
+		"image-automation-controller": {"concurrent": "4", "no-cross-namespace-refs": "false", "ssh-kex-algos": "[]", "ssh-hostkey-algos": "[]"},
 		// artifactgenerator 65: the time of a run, and ten at once.
 		"source-watcher": {
 			"concurrent": "10", "no-cross-namespace-refs": "false", "http-retry": "9", "requeue-dependency": "5s",
@@ -132,7 +133,7 @@ func TestPrefixedFlags(t *testing.T) {
 	for _, c := range o.chosen {
 		got = append(got, *c.concurrent)
 	}
-	if diff := cmp.Diff([]int{2, 20, 4, 4, 10, 4}, got); diff != "" {
+	if diff := cmp.Diff([]int{2, 20, 4, 4, 10, 4, 4}, got); diff != "" {
 		t.Errorf("concurrency of %v (_common 11; -want +got):\n%s", Names(), diff)
 	}
 }
@@ -173,7 +174,8 @@ func TestSharedFlags(t *testing.T) {
 		}
 		return got
 	}
-	if diff := cmp.Diff(map[string]string{"source-controller": "30s", "kustomize-controller": "30s", "helm-controller": "30s", "notification-controller": "30s", "source-watcher": "5s", "image-reflector-controller": "30s"}, requeue()); diff != "" {
+	if diff := cmp.Diff(map[string]string{"source-controller": "30s", "kustomize-controller": "30s", "helm-controller": "30s", "notification-controller": "30s", "source-watcher": "5s", "image-reflector-controller": "30s",
+		"image-automation-controller": "30s"}, requeue()); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
 	if got := requeue("--requeue-dependency=7s"); got["source-controller"] != "7s" || got["source-watcher"] != "7s" {
@@ -360,6 +362,10 @@ func TestGates(t *testing.T) {
 		"notification-controller":    {"ObjectLevelWorkloadIdentity": false, "CacheSecretsAndConfigMaps": false, "DisableConfigWatchers": false},
 		"source-watcher":             {"DirectSourceFetch": false},
 		"image-reflector-controller": {"FluxStorage": false, "ObjectLevelWorkloadIdentity": false, "CacheSecretsAndConfigMaps": false},
+		"image-automation-controller": {
+			"ObjectLevelWorkloadIdentity": false, "CacheSecretsAndConfigMaps": false, "GitForcePushBranch": true, "GitShallowClone": true,
+			"GitAllBranchReferences": true, "GitSparseCheckout": false,
+		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("gates (-want +got):\n%s", diff)

@@ -15,5 +15,6 @@ import (
 func Components() []component.Component {
 	return []component.Component{
 		source.Component(), kustomize.Component(), helm.Component(), notify.Component(), generate.Component(), image.Reflector(),
+		image.Automation(),
 	}
 }

@@ -41,7 +41,7 @@ type fakeAPI struct {
 	writes    []string
 }
 
-// reaction is what a controller writes into the status of an object after somebody wrote the object.
+// reaction is what a controller writes into the status of an object after somebody wrote the object. The name "*" stands for all objects.
 type reaction struct {
 	Object string         `json:"object"`
 	When   string         `json:"when"`
@@ -163,7 +163,7 @@ func (a *fakeAPI) notify(event string, u *unstructured.Unstructured) {
 func (a *fakeAPI) react(r metav1.APIResource, u *unstructured.Unstructured) {
 	ref := u.GetKind() + "/" + u.GetNamespace() + "/" + u.GetName()
 	for _, re := range a.reactions {
-		if re.Object != ref {
+		if kinds, all := strings.CutSuffix(re.Object, "*"); re.Object != ref && !(all && strings.HasPrefix(ref, kinds)) {
 			continue
 		}
 		token := u.GetAnnotations()["reconcile.fluxcd.io/requestedAt"]

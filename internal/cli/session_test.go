@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"golang.org/x/tools/txtar"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/yaml"
+
+	"github.com/seed-79636ae9/flux/internal/manifests"
 )
 
 // now is the time of every session.
@@ -22,7 +25,8 @@ func now() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
 // session is a story a user could type: commands against a fake cluster with all they print.
 //
 // Files of the archive: cluster.yaml (objects that are there), reactions.yaml (what controllers answer),
-// uninstalled (API groups not served, one a line), log/<pod> (its log), env (NAME=value lines), and session.
+// uninstalled (API groups not served, one a line), unbuilt (components that this build lacks), log/<pod> (its log), env (NAME=value lines),
+// and session.
 // In session, lines that start with "$ " are commands ("<<< text" at the end is their input), the lines below are
 // the output: standard error has the prefix "! ", tabs read "→", and "[exit 1]" tells the code when it is not 0.
 // `show Kind/namespace/name` prints an object of the cluster, `writes` what was written since the last time.
@@ -32,6 +36,8 @@ type session struct {
 	env  map[string]string
 	dir  string
 	live bool
+	// unbuilt are components that cannot be installed.
+	unbuilt []string
 }
 
 func TestSessions(t *testing.T) {
@@ -94,6 +100,8 @@ func newSession(t *testing.T, archive *txtar.Archive) *session {
 			for _, group := range strings.Fields(data) {
 				s.api.unserve(group)
 			}
+		case name == "unbuilt":
+			s.unbuilt = strings.Fields(data)
 		case name == "env":
 			for _, line := range strings.Fields(data) {
 				k, v, _ := strings.Cut(line, "=")
@@ -164,8 +172,9 @@ func (s *session) command(line string) string {
 }
 
 func (s *session) config(in *strings.Reader, out, err *bytes.Buffer) Config {
+	built := slices.DeleteFunc(Components(), func(c manifests.Component) bool { return slices.Contains(s.unbuilt, c.Name) })
 	return Config{
-		Program: "flux", Version: "v2.9.0", Kinds: Kinds(), Components: Components(),
+		Program: "flux", Version: "v2.9.0", Kinds: Kinds(), Components: built,
 		Streams: Streams{In: in, Out: out, Err: err, Live: s.live},
 		Clock:   clocktesting.NewFakeClock(now()),
 		Getenv:  func(name string) string { return s.env[name] },

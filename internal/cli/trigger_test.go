@@ -18,6 +18,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/seed-79636ae9/flux/internal/notify/receiver"
 )
 
 // webhookServer answers calls with the codes it was given, and then with 200.
@@ -144,6 +146,29 @@ func TestTriggerCalls(t *testing.T) {
 				t.Errorf("calls (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestTriggerIsTrusted covers cli 70 and receiver 19: a Receiver takes what was signed here, and nothing signed with another token.
+func TestTriggerIsTrusted(t *testing.T) {
+	hmacType, known := receiver.Find("generic-hmac")
+	if !known {
+		t.Fatal("there is no type generic-hmac")
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		if err == nil {
+			_, err = hmacType.Verify(req.Context(), &receiver.Call{Header: req.Header, Body: body, Secret: map[string][]byte{"token": []byte("secret")}})
+		}
+		if err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	}))
+	t.Cleanup(server.Close)
+	for token, want := range map[string]int{"secret": 0, "other": 1} {
+		if code, stderr := trigger(t, nil, "hook", "--type=generic-hmac", `--payload={"a": "ü"}`, "--token="+token, "--url="+server.URL); code != want {
+			t.Errorf("token %q: exit code %d, want %d: %s", token, code, want, stderr)
+		}
 	}
 }
 

@@ -48,7 +48,7 @@ func TestPrintStatus(t *testing.T) {
 	o := &statusOptions{Factory: &Factory{Config: Config{Clock: clocktesting.NewFakeClock(started.Add(90 * time.Second))}}}
 	status := local.Status{
 		State: local.State{
-			Options: local.Options{Directory: "/d", Ports: local.Ports{Git: 81}}, Phase: local.PhaseReady, Started: started, Kubernetes: "v1.36.3",
+			Options: local.Options{Directory: "/d", Ports: local.Ports{Git: 81, Hooks: 83}}, Phase: local.PhaseReady, Started: started, Kubernetes: "v1.36.3",
 			Server: "https://127.0.0.1:80", Registry: "127.0.0.1:82", Kubeconfig: "/k", Log: "/l", Controllers: true,
 			Following: local.Following{URL: "http://127.0.0.1:81/flux-demo.git", Clone: "/d/flux-demo"},
 		},
@@ -68,6 +68,7 @@ Kubernetes    v1.36.3
 Pods          simulated: no container runs
 API server    https://127.0.0.1:80
 Git server    http://127.0.0.1:81
+Webhooks      http://127.0.0.1:83
 Registry      127.0.0.1:82
 Sync          in sync with main@sha1:1
 Repository    http://127.0.0.1:81/flux-demo.git

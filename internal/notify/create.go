@@ -19,6 +19,7 @@ import (
 	sourcev1 "github.com/seed-79636ae9/flux/api/source/v1"
 	"github.com/seed-79636ae9/flux/internal/kind"
 	"github.com/seed-79636ae9/flux/internal/notify/provider"
+	"github.com/seed-79636ae9/flux/internal/notify/receiver"
 )
 
 // selectable are the kinds that Alerts and Receivers may refer to, in the order of the API's enumeration.
@@ -157,12 +158,16 @@ func bindReceiver(flags *pflag.FlagSet) kind.Build {
 	return o.build
 }
 
-// ReceiverType is the flag --type of what creates a Receiver or its Secret. The type generic-oidc is missing: its issuers cannot be
-// given by flags, and it has no Secret.
+// ReceiverType is the flag --type of what creates a Receiver or its Secret. Types with OIDC are missing: their issuers cannot be given by
+// flags, and they have no Secret.
 func ReceiverType() kind.Enum {
-	return kind.Enum{Noun: "receiver type", Allowed: []string{
-		"generic", "generic-hmac", "github", "gitlab", "bitbucket", "harbor", "dockerhub", "quay", "gcr", "nexus", "acr", "cdevents",
-	}}
+	of := kind.Enum{Noun: "receiver type"}
+	for _, t := range receiver.Types() {
+		if !t.OIDC {
+			of.Allowed = append(of.Allowed, t.Name)
+		}
+	}
+	return of
 }
 
 func (o *receiverOptions) build(_ context.Context, in kind.CreateInput) (*kind.Created, error) {

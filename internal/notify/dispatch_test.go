@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,7 @@ import (
 	notificationv1 "github.com/seed-79636ae9/flux/api/notification/v1"
 	notificationv1beta3 "github.com/seed-79636ae9/flux/api/notification/v1beta3"
 	"github.com/seed-79636ae9/flux/internal/notify/provider"
+	"github.com/seed-79636ae9/flux/internal/testkit"
 	"github.com/seed-79636ae9/flux/toolkit/event"
 )
 
@@ -333,7 +335,7 @@ func TestInterests(t *testing.T) {
 }
 
 // What a Provider's Secret says: provider 2 it is read for every event; provider 4, 34 its address wins and is trimmed; provider 5, 35
-// headers; provider 36 a lone user name is ignored; provider 37 certificates.
+// headers; provider 36 a lone user name is ignored; provider 37 certificates; alert 29 Secrets of other namespaces do not count.
 func TestSecrets(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -355,7 +357,9 @@ func TestSecrets(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHook(t)
 			p := to("generic", "", withSecret)
-			objects := []client.Object{alert(), p}
+			foreign := secretOf("address", h.URL)
+			foreign.Namespace = "other"
+			objects := []client.Object{alert(), p, foreign}
 			if c.secret != nil {
 				c.secret.Data["address"] = []byte(strings.ReplaceAll(string(c.secret.Data["address"]), "${HOOK}", h.URL))
 				objects = append(objects, c.secret)
@@ -388,6 +392,43 @@ func TestSecrets(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// provider 7, 38: certificates in the Secret itself count for commit statuses alone, and only without certSecretRef.
+func TestCertificatesOfSecret(t *testing.T) {
+	ca, err := testkit.NewCA()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := testkit.NewCA()
+	if err != nil {
+		t.Fatal(err)
+	}
+	certs := secretOf("ca.crt", string(own.PEM))
+	certs.Name = "certs"
+	for _, c := range []struct {
+		kind string
+		refs bool
+		want []byte
+	}{{"github", false, ca.PEM}, {"gitea", false, ca.PEM}, {"generic", false, nil}, {"slack", false, nil}, {"github", true, own.PEM}, {"generic", true, own.PEM}} {
+		p := to(c.kind, "https://example.com/org/repo", withSecret)
+		if c.refs {
+			p.Spec.CertSecretRef = &meta.LocalObjectReference{Name: "certs"}
+		}
+		b := newBench(t, secretOf("ca.crt", string(ca.PEM), "token", "t"), certs)
+		kind, _ := provider.Find(c.kind)
+		s, err := b.config(t.Context(), p, kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []byte
+		if s.material != nil {
+			got = s.material.CA
+		}
+		if !bytes.Equal(got, c.want) || (s.TLS == nil) != (c.want == nil) {
+			t.Errorf("%+v trusts %q", c, got)
+		}
 	}
 }
 

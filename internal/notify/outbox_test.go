@@ -37,7 +37,7 @@ func (c *counter) len() int {
 	return len(c.jobs)
 }
 
-// A Provider that hangs delays no other, and what it cannot take is dropped, news before errors.
+// provider 48: a Provider that hangs delays no other, and what it cannot take is dropped, news before errors.
 func TestOutboxHangingProvider(t *testing.T) {
 	release := make(chan struct{})
 	told := make(chan string, 4*laneLength)

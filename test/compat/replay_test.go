@@ -18,14 +18,16 @@ import (
 // component to replayedComponents.
 func replayed() []string {
 	return []string{
-		"artifactgenerator", "gitrepository", "helmchart", "helmrelease", "helmrepository", "imagepolicy", "imagerepository", "kustomization",
+		"artifactgenerator", "gitrepository", "helmchart", "helmrelease", "helmrepository", "imagepolicy", "imagerepository",
+		"imageupdateautomation", "kustomization",
 		"notification", "ocirepository", "receiver",
 	}
 }
 
 func replayedComponents() []string {
 	return []string{
-		"source-controller", "kustomize-controller", "helm-controller", "notification-controller", "image-reflector-controller", "source-watcher",
+		"source-controller", "kustomize-controller", "helm-controller", "notification-controller", "image-reflector-controller",
+		"image-automation-controller", "source-watcher",
 	}
 }
 

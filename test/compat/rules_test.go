@@ -19,7 +19,8 @@ import (
 func ruleLists() map[string]int {
 	return map[string]int{
 		"_common": 51, "artifactgenerator": 65, "bucket": 64, "externalartifact": 8, "gitrepository": 74, "helmchart": 74, "helmrelease": 100,
-		"helmrepository": 62, "imagepolicy": 40, "imagerepository": 44, "kustomization": 112, "ocirepository": 72,
+		"helmrepository": 62, "imagepolicy": 40, "imagerepository": 44,
+		"imageupdateautomation": 64, "alert": 31, "provider": 52, "receiver": 41, "kustomization": 112, "ocirepository": 72,
 	}
 }
 

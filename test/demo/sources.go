@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -29,15 +28,11 @@ func source(resource, name string) object {
 
 // registry packs files into the registry of the environment and has the cluster follow them there.
 func (d *demo) registry(ctx context.Context) error {
-	status, err := d.runFlux(ctx, "status")
+	host, err := d.registryAddress(ctx)
 	if err != nil {
 		return err
 	}
-	found := regexp.MustCompile(`(?m)^Registry\s+(\S+)`).FindStringSubmatch(status)
-	if found == nil {
-		return errors.New("flux status does not tell the address of the registry")
-	}
-	url := "oci://" + found[1] + "/demo/settings"
+	url := "oci://" + host + "/demo/settings"
 	push := func(greeting string) error {
 		dir := filepath.Join(d.dir, "settings")
 		if err := os.MkdirAll(dir, 0o755); err != nil {

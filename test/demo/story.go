@@ -39,7 +39,9 @@ func story() []chapter {
 		{"8. Other sources: an artifact in a registry", (*demo).registry},
 		{"9. Other sources: charts, from Git and from a Helm repository", (*demo).charts},
 		{"10. Releases: a chart is released and upgraded, and what fails is rolled back", (*demo).releases},
-		{"11. Stop", (*demo).stop},
+		{"11. Tell: a webhook hears of a change", (*demo).notify},
+		{"12. Images: a tag becomes a commit, and the commit a rollout", (*demo).images},
+		{"13. Stop", (*demo).stop},
 	}
 }
 

@@ -90,7 +90,7 @@ func (a *Authenticator) githubApp(ctx context.Context, r Request, app *gitHubApp
 		parts = append(parts, k, string(data[k]))
 	}
 	return remember(ctx, a, r, cacheKey("github", parts, r, nil), func(ctx context.Context) (Login, error) {
-		c := &appCall{gitHubApp: app, client: rest.Client(r.Proxy, config, a.limits.AnswerBytes)}
+		c := &appCall{gitHubApp: app, client: rest.StrangersClient(r.Proxy, config, a.limits.AnswerBytes)}
 		login, err := c.login(ctx, a.clock.Now())
 		if err != nil {
 			return Login{}, &redactedError{fmt.Errorf("obtain a token of the GitHub App '%s': %w", app.id, err), append(proxySecrets(r.Proxy), c.token)}

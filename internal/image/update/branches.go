@@ -12,8 +12,14 @@ import (
 	"github.com/seed-79636ae9/flux/toolkit/loop"
 )
 
+// longestWait is how long an automation waits for others on the same branch. Pushes are safe without: whoever is slower starts
+// again. Waiting saves work, but one whose server or proxy hangs must not hold up those of others.
+const longestWait = 15 * time.Second
+
 // branches lets automations push to a branch one after the other: those of one process need not race.
 type branches struct {
+	clock clock.Clock
+
 	mu    sync.Mutex // guards locks
 	locks map[string]*branchLock
 }
@@ -24,9 +30,11 @@ type branchLock struct {
 	users int // guarded by branches.mu
 }
 
-func newBranches() *branches { return &branches{locks: map[string]*branchLock{}} }
+func newBranches(c clock.Clock) *branches {
+	return &branches{clock: c, locks: map[string]*branchLock{}}
+}
 
-// lock waits until nobody else works on the branch, without a work slot. What ends a parked wait does not end this one: the
+// lock waits, without a work slot, until nobody else works on the branch or the wait has been long. What ends a parked wait does not end this one: the
 // run looks at its object again before it pushes.
 func (b *branches) lock(ctx context.Context, run *loop.Run, key string) (unlock func(), err error) {
 	b.mu.Lock()
@@ -37,26 +45,36 @@ func (b *branches) lock(ctx context.Context, run *loop.Run, key string) (unlock 
 	}
 	l.users++
 	b.mu.Unlock()
+	held := true
 	select {
 	case l.held <- struct{}{}:
 	default:
+		held = false
 		err = run.Park(ctx, func(context.Context) error {
+			timer := b.clock.NewTimer(longestWait)
+			defer timer.Stop()
 			select {
 			case l.held <- struct{}{}:
+				held = true
+				return nil
+			case <-timer.C():
 				return nil
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
 		})
 	}
-	if err != nil {
+	unlock = func() {
+		if held {
+			<-l.held
+		}
 		b.leave(key, l)
+	}
+	if err != nil {
+		unlock()
 		return nil, err
 	}
-	return func() {
-		<-l.held
-		b.leave(key, l)
-	}, nil
+	return unlock, nil
 }
 
 func (b *branches) leave(key string, l *branchLock) {
@@ -67,13 +85,13 @@ func (b *branches) leave(key string, l *branchLock) {
 	}
 }
 
-// branchKey names a branch of a repository, however its URL is written.
+// branchKey names a branch of a repository, whoever signs in and by whichever protocol.
 func branchKey(rawURL, branch string) string {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return rawURL + "\n" + branch
 	}
-	return strings.ToLower(u.Hostname()) + strings.TrimSuffix(strings.TrimRight(u.Path, "/"), ".git") + "\n" + branch
+	return strings.ToLower(u.Host) + strings.TrimSuffix(strings.TrimRight(u.Path, "/"), ".git") + "\n" + branch
 }
 
 // patience is how long a call keeps its work slot while its server does not answer.

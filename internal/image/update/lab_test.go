@@ -124,7 +124,10 @@ func newLab(t testing.TB, objects ...client.Object) *lab {
 func (l *lab) open() {
 	l.t.Helper()
 	o := l.options
-	o.Objects, o.Reader, o.TempDir = &staleReader{l.client, &l.stale}, l.client, l.t.TempDir()
+	o.Objects, o.Reader = &staleReader{l.client, &l.stale}, l.client
+	if o.TempDir == "" {
+		o.TempDir = l.t.TempDir()
+	}
 	l.Bench = looptest.New(l.t, New(o).Controller("image-automation-controller"), loop.Options{
 		Client: l.client, Reader: l.client, Concurrent: 4, MaxParked: 100,
 	})
@@ -304,4 +307,18 @@ func serve(t testing.TB, f http.HandlerFunc) string {
 	s := httptest.NewServer(f)
 	t.Cleanup(s.Close)
 	return s.URL
+}
+
+// files are the names in a directory.
+func files(t testing.TB, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out
 }

@@ -19,6 +19,8 @@ const (
 	headsPrefix    = "refs/heads/"
 	defaultBranch  = "master"
 	defaultTimeout = time.Minute
+	// maxTimeout bounds what spec.timeout of a GitRepository can ask for: a run has to end some day.
+	maxTimeout = time.Hour
 )
 
 // plan is what an automation and its GitRepository ask for.
@@ -42,7 +44,10 @@ func makePlan(obj *imagev1.ImageUpdateAutomation, repository *sourcev1.GitReposi
 	if spec.Checkout != nil {
 		ref = &spec.Checkout.Reference
 	}
-	p := &plan{url: repository.Spec.URL, checkout: git.Reference{Branch: defaultBranch}, timeout: repository.Spec.Timeout.Or(defaultTimeout)}
+	p := &plan{
+		url: repository.Spec.URL, checkout: git.Reference{Branch: defaultBranch},
+		timeout: min(repository.Spec.Timeout.Or(defaultTimeout), maxTimeout),
+	}
 	if ref != nil && *ref != (sourcev1.GitRepositoryRef{}) {
 		p.checkout = git.Reference{Branch: ref.Branch, Tag: ref.Tag, SemVer: ref.SemVer, Name: ref.Name, Commit: ref.Commit}
 	}

@@ -75,7 +75,7 @@ func New(o Options) *Automator {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	return &Automator{options: o, branches: newBranches(), hosts: newHosts(o.Clock)}
+	return &Automator{options: o, branches: newBranches(o.Clock), hosts: newHosts(o.Clock)}
 }
 
 // Controller returns the kind for the loop. The interval is without jitter (imageupdateautomation 1), which is the caller's to

@@ -34,7 +34,7 @@ func TestAlertmanagerLabels(t *testing.T) {
 	again.Message = "another message"
 	var alerts []alertmanagerAlert
 	for _, each := range tell(t, "alertmanager", provider.Config{Address: "http://service"}, first, again) {
-		alerts = append(alerts, decode[[]alertmanagerAlert](t, each.body)...)
+		alerts = append(alerts, asJSON[[]alertmanagerAlert](t, each.body)...)
 	}
 	if diff := cmp.Diff(alerts[0].Labels, alerts[1].Labels); diff != "" {
 		t.Errorf("the labels of an alert that repeats differ: %s", diff)

@@ -39,7 +39,8 @@ func azureEventHub() Type {
 	return Type{
 		Name: "azureeventhub", Title: "Azure Event Hubs", Group: Bus,
 		Address: "a connection string with a shared access key; otherwise the name of the hub, or the host of the namespace",
-		Channel: "with a connection string that has no EntityPath, or with the host of the namespace as address, the name of the hub; otherwise the namespace",
+		Channel: "the namespace, where the address is the name of the hub; the name of the hub, where the address is the host of the namespace or a " +
+			"connection string without `EntityPath`",
 		Secret: "`address`: a connection string; or `token`: a token of Entra ID (deprecated). Without either, the identity of `serviceAccountName` " +
 			"or of the controller",
 		New: func(c Config) (Notifier, error) {

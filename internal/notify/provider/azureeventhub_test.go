@@ -142,7 +142,8 @@ func TestAzureEventHubIdentity(t *testing.T) {
 		})
 	}
 	refuses(t, "azureeventhub", provider.Config{Address: sasConnection, Channel: "events", ServiceAccountName: "sender"}, "spec.serviceAccountName")
-	refuses(t, "azureeventhub", provider.Config{Address: "events", Channel: "flux", Token: providertest.Canary, ServiceAccountName: "sender"}, "spec.serviceAccountName")
+	token := provider.Config{Address: "events", Channel: "flux", Token: providertest.Canary, ServiceAccountName: "sender"}
+	refuses(t, "azureeventhub", token, "spec.serviceAccountName")
 }
 
 // provider 43: a token goes to hosts of Azure only.
@@ -154,7 +155,7 @@ func TestAzureEventHubRefuses(t *testing.T) {
 		{"", "events", []string{"spec.address", "connection string"}},
 		{"events", "", []string{"spec.channel", "connection string"}},
 		{sasConnection, "", []string{"spec.channel", "EntityPath"}},
-		{"Endpoint=sb://flux.servicebus.windows.net/;SharedAccessKeyName=" + providertest.Canary, "events", []string{"SharedAccessKey", "shared access policy"}},
+		{"Endpoint=sb://flux.servicebus.windows.net/;SharedAccessKeyName=" + providertest.Canary, "events", []string{"SharedAccessKey", "policy"}},
 		{"Endpoint=sb://;SharedAccessKeyName=a;SharedAccessKey=" + providertest.Canary, "events", []string{"Endpoint"}},
 		{"events", "stranger.example", []string{"namespace", ".servicebus.windows.net"}},
 		{"https://stranger.example", "events.servicebus.windows.net.stranger.example", []string{"namespace"}},

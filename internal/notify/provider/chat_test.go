@@ -60,6 +60,15 @@ func (w *wire) tell(t *testing.T, kind string, c provider.Config, e event.Payloa
 	return w.sent[0], err
 }
 
+func decode[T any](t *testing.T, text string) T {
+	t.Helper()
+	var out T
+	if err := json.Unmarshal([]byte(text), &out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // chatConfig is a configuration that a chat accepts.
 func chatConfig(kind string) provider.Config {
 	c := provider.Config{Address: "https://chat.example/hook", Channel: "ops", Token: "t1"}

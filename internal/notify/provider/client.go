@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/seed-79636ae9/flux/toolkit/guard"
 	"github.com/seed-79636ae9/flux/toolkit/secret"
 )
 
@@ -243,7 +244,7 @@ func judgeTransport(ctx context.Context, err error) error {
 		err = inner.Err
 	}
 	_, redirected := errors.AsType[*redirectError](err)
-	_, guarded := errors.AsType[*guardError](err)
+	_, guarded := errors.AsType[*guard.Error](err)
 	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
 	_, misnamed := errors.AsType[x509.HostnameError](err)

@@ -26,7 +26,7 @@ func TestDatadog(t *testing.T) {
 
 // Datadog keeps 4000 characters of a text.
 func TestDatadogLimits(t *testing.T) {
-	got := decode[struct{ Text string }](t, tell(t, "datadog", provider.Config{Address: "http://service", Token: "t"}, crowded())[0].body)
+	got := asJSON[struct{ Text string }](t, tell(t, "datadog", provider.Config{Address: "http://service", Token: "t"}, crowded())[0].body)
 	if len(got.Text) > 4000 || len(got.Text) < 3990 {
 		t.Errorf("the text has %d bytes", len(got.Text))
 	}

@@ -6,19 +6,19 @@ import (
 	"github.com/seed-79636ae9/flux/toolkit/event"
 )
 
-// shortMark is cutMark in bytes.
-const shortMark = string(cutMark)
+// fitMark ends what was cut.
+const fitMark = "…"
 
 // shorten cuts s to at most limit bytes, and so to at most as many characters however a service counts them.
 func shorten(s string, limit int) string {
 	if len(s) <= limit {
 		return s
 	}
-	end := max(0, limit-len(shortMark))
+	end := max(0, limit-len(fitMark))
 	for end > 0 && !utf8.RuneStart(s[end]) {
 		end--
 	}
-	return s[:end] + shortMark
+	return s[:end] + fitMark
 }
 
 // fitMetadata returns the metadata by key as far as there is room for, in bytes of keys and values: long values are cut, and what has no room
@@ -27,7 +27,7 @@ func fitMetadata(e *event.Payload, room int, without ...string) []entry {
 	var out []entry
 	for _, each := range sortedMetadata(e, without...) {
 		left := room - len(each.Key)
-		if left < len(shortMark) && left < len(each.Value) {
+		if left < len(fitMark) && left < len(each.Value) {
 			continue
 		}
 		each.Value = shorten(each.Value, left)

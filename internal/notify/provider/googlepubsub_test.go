@@ -64,7 +64,7 @@ func TestGooglePubSub(t *testing.T) {
 			call.Header["Authorization"] = []string{"Bearer (verified)"}
 			for _, each := range call.JSON.(map[string]any)["messages"].([]any) {
 				message := each.(map[string]any)
-				message["data"] = decode[any](t, unbase64(t, message["data"].(string)))
+				message["data"] = asJSON[any](t, unbase64(t, message["data"].(string)))
 			}
 		},
 	}.Run(t)

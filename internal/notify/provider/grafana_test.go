@@ -26,7 +26,7 @@ func TestGrafana(t *testing.T) {
 func TestGrafanaLimits(t *testing.T) {
 	e := providertest.Failed()
 	e.Metadata = map[string]string{"a": strings.Repeat("x", 600), "b": strings.Repeat("y", 300), "c": strings.Repeat("z", 150), "d:e": "f:g"}
-	got := decode[struct{ Tags []string }](t, tell(t, "grafana", provider.Config{Address: "http://service"}, e)[0].body).Tags
+	got := asJSON[struct{ Tags []string }](t, tell(t, "grafana", provider.Config{Address: "http://service"}, e)[0].body).Tags
 	encoded, err := json.Marshal(got)
 	if err != nil {
 		t.Fatal(err)

@@ -103,10 +103,10 @@ func refuses(t *testing.T, name string, c provider.Config, words ...string) {
 	}
 }
 
-func decode[T any, S ~string | ~[]byte](t *testing.T, data S) T {
+func asJSON[T any](t *testing.T, data []byte) T {
 	t.Helper()
 	var out T
-	if err := json.Unmarshal([]byte(data), &out); err != nil {
+	if err := json.Unmarshal(data, &out); err != nil {
 		t.Fatalf("%v in %s", err, data)
 	}
 	return out

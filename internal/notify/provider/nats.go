@@ -22,8 +22,8 @@ import (
 
 const (
 	natsExample = "nats://nats.nats.svc:4222"
-	// natsTimeout is for callers without a deadline, whom the library does not serve.
-	natsTimeout = time.Minute
+	// natsTimeout is for callers without a deadline, whom the library does not serve, natsPatience for each of several servers.
+	natsTimeout, natsPatience = time.Minute, 10 * time.Second
 	// natsIncoming is how many bytes a server may send: what it tells of itself, and little more.
 	natsIncoming = 1 << 20
 )
@@ -108,8 +108,11 @@ func (n *natsNotifier) notify(ctx context.Context, e event.Payload) error {
 	if err != nil {
 		return fmt.Errorf("encoding the event: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, natsTimeout)
-	defer cancel()
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, natsTimeout)
+		defer cancel()
+	}
 	if err := n.config.HTTP.repeat(ctx, func() error { return judgeNATS(ctx, n.publish(ctx, body)) }); err != nil {
 		return fmt.Errorf("publishing the event: %w", err)
 	}
@@ -121,7 +124,7 @@ func (n *natsNotifier) publish(ctx context.Context, body []byte) error {
 	dialer := &natsDialer{ctx: ctx, proxy: n.config.Proxy}
 	defer dialer.close()
 	options := []natsgo.Option{
-		natsgo.Name(n.config.HTTP.UserAgent), natsgo.Timeout(time.Until(deadline)), natsgo.NoReconnect(),
+		natsgo.Name(n.config.HTTP.UserAgent), natsgo.Timeout(min(time.Until(deadline), natsPatience)), natsgo.NoReconnect(),
 		// Servers that the server names are none that were asked for; names are resolved where the proxy is.
 		natsgo.IgnoreDiscoveredServers(), natsgo.SkipHostLookup(), natsgo.SetCustomDialer(dialer), n.login,
 		// The library would write to the log; LastError tells the same.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/net/proxy"
+
+	"github.com/seed-79636ae9/flux/toolkit/guard"
 )
 
 // natsDialer opens connections that end with a context, send no more than natsIncoming bytes, and go through a proxy if there is one.
@@ -50,7 +52,7 @@ func (d *natsDialer) close() {
 }
 
 func (d *natsDialer) dial(network, address string) (net.Conn, error) {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second, Control: Guard}
+	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second, Control: guard.Control}
 	if d.proxy == nil {
 		return dialer.DialContext(d.ctx, network, address)
 	}

@@ -427,7 +427,8 @@ func TestNATSRefuses(t *testing.T) {
 		return c
 	}
 	refuses(t, "nats", with(func(c *provider.Config) { c.Address = "" }), "spec.address", "nats://")
-	for _, address := range []string{"https://" + providertest.Canary, "nats://", "nats://a,%zz" + providertest.Canary, "nats://a,", "nats://a:x" + providertest.Canary} {
+	const canary = providertest.Canary
+	for _, address := range []string{"https://" + canary, "nats://", "nats://a,%zz" + canary, "nats://a,", "nats://a:x" + canary} {
 		refuses(t, "nats", with(func(c *provider.Config) { c.Address = address }), "spec.address", "nats://")
 	}
 	for _, channel := range []string{"", "flux events", "flux\r\nPUB x"} {

@@ -42,8 +42,9 @@ func TestOpsgenieAlias(t *testing.T) {
 	name.InvolvedObject.Name = "other"
 	cluster.InvolvedObject.UID = "another-uid"
 	var aliases []string
-	for _, each := range tell(t, "opsgenie", provider.Config{Address: "http://service", Token: "t"}, failed, again, reason, name, cluster, providertest.Applied()) {
-		aliases = append(aliases, decode[opsgenieAlert](t, each.body).Alias)
+	config := provider.Config{Address: "http://service", Token: "t"}
+	for _, each := range tell(t, "opsgenie", config, failed, again, reason, name, cluster, providertest.Applied()) {
+		aliases = append(aliases, asJSON[opsgenieAlert](t, each.body).Alias)
 	}
 	if aliases[0] == "" || aliases[0] != aliases[1] {
 		t.Errorf("a failure that repeats has the aliases %q", aliases[:2])
@@ -64,7 +65,7 @@ func TestOpsgenieAlias(t *testing.T) {
 func TestOpsgenieLimits(t *testing.T) {
 	e := crowded()
 	e.InvolvedObject.Name = strings.Repeat("n", 253)
-	got := decode[opsgenieAlert](t, tell(t, "opsgenie", provider.Config{Address: "http://service", Token: "t"}, e)[0].body)
+	got := asJSON[opsgenieAlert](t, tell(t, "opsgenie", provider.Config{Address: "http://service", Token: "t"}, e)[0].body)
 	if n := utf8.RuneCountInString(got.Message); n > 130 {
 		t.Errorf("the message has %d characters", n)
 	}

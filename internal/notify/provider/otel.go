@@ -96,7 +96,8 @@ func (o *otelNotifier) notify(ctx context.Context, e event.Payload) error {
 	}
 	// A receiver may say yes and keep nothing. Answers in other formats say no more than their status.
 	var result collectorpb.ExportTraceServiceResponse
-	if mediaType(answer.Header) == "application/x-protobuf" && proto.Unmarshal(answer.Body, &result) == nil && result.GetPartialSuccess().GetRejectedSpans() > 0 {
+	told := mediaType(answer.Header) == "application/x-protobuf" && proto.Unmarshal(answer.Body, &result) == nil
+	if told && result.GetPartialSuccess().GetRejectedSpans() > 0 {
 		return PostFailed(errors.New("the receiver has rejected the span"))
 	}
 	return nil

@@ -41,7 +41,9 @@ func TestOTel(t *testing.T) {
 			return provider.Config{Address: base, Token: providertest.Canary, Headers: map[string]string{"X-Scope-OrgID": "blue"}}
 		},
 		Answer: func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "application/x-protobuf") },
-		Cases:  append(hard(), providertest.Case{Name: "source", Event: received()}, providertest.Case{Name: "broken-source", Event: broken}, providertest.Case{Name: "index", Event: index}),
+		Cases: append(hard(), []providertest.Case{
+			{Name: "source", Event: received()}, {Name: "broken-source", Event: broken}, {Name: "index", Event: index},
+		}...),
 		Silent: []string{"index"},
 		Tidy: func(t *testing.T, call *providertest.Call) {
 			readable, err := protojson.Marshal(spans(t, []byte(call.Body)))
@@ -76,7 +78,8 @@ func TestOTelTrace(t *testing.T) {
 	again.Message = "something else"
 	config := provider.Config{Address: "http://service", Alert: provider.Owner{Namespace: "prod", Name: "a", UID: alert}}
 	var got []*tracepb.Span
-	for _, each := range tell(t, "otel", config, received(), providertest.Applied(), providertest.Failed(), providertest.Failed(), another, none, again) {
+	events := []event.Payload{received(), providertest.Applied(), providertest.Failed(), providertest.Failed(), another, none, again}
+	for _, each := range tell(t, "otel", config, events...) {
 		if each.path != "/v1/traces" {
 			t.Errorf("path = %q", each.path)
 		}
@@ -120,7 +123,7 @@ func TestOTelAddress(t *testing.T) {
 		{"path", provider.Config{Address: "http://service/otlp/v1/traces", Password: "p"}, "/otlp/v1/traces", "Bearer p"},
 		{"basic", provider.Config{Address: "http://service", Username: "u", Password: "p"}, "/v1/traces", "Basic dTpw"},
 		{"token", provider.Config{Address: "http://service", Token: "t", Username: "u", Password: "p"}, "/v1/traces", "Bearer t"},
-		{"headers win", provider.Config{Address: "http://service", Token: "t", Headers: map[string]string{"authorization": "Api-Token x"}}, "/v1/traces", "Api-Token x"},
+		{"headers", provider.Config{Address: "http://service", Token: "t", Headers: map[string]string{"authorization": "Key"}}, "/v1/traces", "Key"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := tell(t, "otel", c.config, providertest.Applied())[0]
@@ -161,7 +164,8 @@ func TestOTelRejected(t *testing.T) {
 		{"rejected", &collectorpb.ExportTracePartialSuccess{RejectedSpans: 1, ErrorMessage: providertest.Canary}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			client := provider.NewClient(answering(t, "application/x-protobuf; charset=utf-8", &collectorpb.ExportTraceServiceResponse{PartialSuccess: c.partial}), "flux")
+			response := &collectorpb.ExportTraceServiceResponse{PartialSuccess: c.partial}
+			client := provider.NewClient(answering(t, "application/x-protobuf; charset=utf-8", response), "flux")
 			err := made(t, "otel", provider.Config{Address: "http://service", HTTP: client}).Notify(t.Context(), providertest.Applied())
 			if c.good != (err == nil) || err != nil && strings.Contains(err.Error(), providertest.Canary) {
 				t.Errorf("error = %v", err)

@@ -17,7 +17,7 @@ import (
 const (
 	pagerDutyAddress = "https://events.pagerduty.com"
 	// The limits of the Events API v2: an event has at most 512 KB, which an event's message and this much metadata stay well below.
-	pagerDutySummary, pagerDutyMetadata = 1024, 256 << 10
+	pagerDutySummary, pagerDutyKey, pagerDutyMetadata = 1024, 255, 256 << 10
 )
 
 // pagerDuty opens an incident for an object that fails, and resolves it when there is good news (provider 20, wire contract 13).
@@ -98,7 +98,8 @@ func (p *pagerDutyNotifier) notify(ctx context.Context, e event.Payload) error {
 		Timestamp: e.Timestamp.Format(time.RFC3339),
 		Details:   pagerDutyDetails{Message: e.Message, Metadata: asMap(fitMetadata(&e, pagerDutyMetadata))},
 	}
-	alert := pagerDutyAlert{RoutingKey: p.key, Action: "resolve", DedupKey: string(o.UID)}
+	// PagerDuty takes no empty key; only events of others have no UID.
+	alert := pagerDutyAlert{RoutingKey: p.key, Action: "resolve", DedupKey: cmp.Or(string(o.UID), shorten(objectPath(&e), pagerDutyKey))}
 	if e.Severity != event.Error {
 		// Each is told though the other may fail.
 		resolved := p.post(ctx, "/v2/enqueue", alert)

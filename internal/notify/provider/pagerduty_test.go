@@ -50,16 +50,17 @@ func TestPagerDutyAddress(t *testing.T) {
 
 // provider 20: an incident has one key, whatever is told of its object, and good news are told twice even when the first is refused.
 func TestPagerDutyResolves(t *testing.T) {
-	failed, applied := providertest.Failed(), providertest.Applied()
+	failed, applied, foreign := providertest.Failed(), providertest.Applied(), providertest.Failed()
+	foreign.InvolvedObject.UID = ""
 	keys := map[string]bool{}
-	for _, each := range tell(t, "pagerduty", provider.Config{Address: "http://service/", Channel: "key"}, failed, applied) {
+	for _, each := range tell(t, "pagerduty", provider.Config{Address: "http://service/", Channel: "key"}, failed, applied, foreign) {
 		if each.path == "/v2/enqueue" {
-			keys[decode[struct {
+			keys[asJSON[struct {
 				Key string `json:"dedup_key"`
 			}](t, each.body).Key] = true
 		}
 	}
-	if diff := cmp.Diff(map[string]bool{string(failed.InvolvedObject.UID): true}, keys); diff != "" {
+	if diff := cmp.Diff(map[string]bool{string(failed.InvolvedObject.UID): true, "Kustomization/prod/app": true}, keys); diff != "" {
 		t.Error(diff)
 	}
 
@@ -102,7 +103,7 @@ func TestPagerDutyLimits(t *testing.T) {
 	if len(got) > 512<<10 {
 		t.Errorf("%d bytes", len(got))
 	}
-	payload := decode[struct {
+	payload := asJSON[struct {
 		Payload struct {
 			Summary string
 			Details struct{ Message string } `json:"custom_details"`
@@ -116,5 +117,6 @@ func TestPagerDutyLimits(t *testing.T) {
 // provider 20
 func TestPagerDutyRefuses(t *testing.T) {
 	refuses(t, "pagerduty", provider.Config{}, "spec.channel", "integration key")
-	refuses(t, "pagerduty", provider.Config{Channel: "key", Address: "events.pagerduty.com/" + providertest.Canary}, "spec.address", "https://events.pagerduty.com")
+	noURL := provider.Config{Channel: "key", Address: "events.pagerduty.com/" + providertest.Canary}
+	refuses(t, "pagerduty", noURL, "spec.address", "https://events.pagerduty.com")
 }

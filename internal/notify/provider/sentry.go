@@ -54,7 +54,8 @@ func sentry() Type {
 // sentryDSN says where a project is and who may write to it.
 type sentryDSN struct{ envelopes, key, secret string }
 
-var errDSN = errors.New("spec.address is not the DSN of a project, which looks like https://<key>@<host>/<project id>: copy it from the settings of the project")
+var errDSN = errors.New("spec.address is not the DSN of a project, which looks like https://<key>@<host>/<project id>: " +
+	"copy it from the settings of the project")
 
 // parseDSN reads "{scheme}://{key}[:{secret}]@{host}[:{port}][/{path}]/{project id}".
 func parseDSN(dsn string) (sentryDSN, error) {

@@ -43,16 +43,16 @@ func envelope(t *testing.T, data []byte) (out []any) {
 		data = rest
 		return found
 	}
-	out = append(out, decode[any](t, line()))
+	out = append(out, asJSON[any](t, line()))
 	for len(data) > 0 {
-		header := decode[map[string]any](t, line())
+		header := asJSON[map[string]any](t, line())
 		payload := line()
 		if header["length"] != float64(len(payload)) {
 			t.Errorf("the length is %v, that of the payload %d", header["length"], len(payload))
 		}
 		// It follows from the payload, and would make golden files hard to edit.
 		delete(header, "length")
-		out = append(out, header, decode[any](t, payload))
+		out = append(out, header, asJSON[any](t, payload))
 	}
 	return out
 }
@@ -82,7 +82,8 @@ func TestSentryDSN(t *testing.T) {
 	}
 	const canary = providertest.Canary
 	for _, dsn := range []string{
-		"", "sentry.io", "https://sentry.io/42", "https://" + canary + "@sentry.io", "https://" + canary + "@sentry.io/", "ftp://" + canary + "@sentry.io/1",
+		"", "sentry.io", "https://sentry.io/42", "https://" + canary + "@sentry.io", "https://" + canary + "@sentry.io/",
+		"ftp://" + canary + "@sentry.io/1",
 		"https://" + canary + ",x@sentry.io/1", "https://" + canary + "%0a@sentry.io/1", "https://k:" + canary + "%20@sentry.io/1", "%zz" + canary,
 	} {
 		refuses(t, "sentry", provider.Config{Address: dsn}, "spec.address", "DSN")
@@ -126,7 +127,7 @@ func TestSentryLimits(t *testing.T) {
 			if len(body) > 1<<20 {
 				t.Errorf("%d bytes", len(body))
 			}
-			got := decode[struct {
+			got := asJSON[struct {
 				Message struct{ Formatted string } `json:"logentry"`
 				Tags    map[string]string
 			}](t, bytes.Split(body, []byte("\n"))[2])

@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"sync"
-	"syscall"
 	"time"
 
+	"github.com/seed-79636ae9/flux/toolkit/guard"
 	"github.com/seed-79636ae9/flux/toolkit/secret"
 )
 
@@ -67,7 +66,7 @@ func (t *Transports) Close() {
 }
 
 func newTransport(config *tls.Config, proxy *url.URL) *http.Transport {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second, Control: Guard}
+	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second, Control: guard.Control}
 	through := http.ProxyFromEnvironment
 	if proxy != nil {
 		through = http.ProxyURL(proxy)
@@ -76,28 +75,4 @@ func newTransport(config *tls.Config, proxy *url.URL) *http.Transport {
 		Proxy: through, DialContext: dialer.DialContext, TLSClientConfig: config, ForceAttemptHTTP2: true,
 		TLSHandshakeTimeout: 10 * time.Second, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 64 << 10,
 	}
-}
-
-// guardError is an address that no notification goes to.
-type guardError struct{ address string }
-
-// Error implements error.
-func (e *guardError) Error() string {
-	return fmt.Sprintf("the address %s is not one that notifications may be sent to: it belongs to the machine or its cloud", e.address)
-}
-
-// metadataV6 is where AWS answers about the machine over IPv6; the IPv4 addresses of all clouds are link-local.
-var metadataV6 = netip.MustParseAddr("fd00:ec2::254")
-
-// Guard is a net.Dialer's Control that refuses the addresses at which clouds hand out the credentials of the machine: whoever may write a
-// Provider must not be able to call them.
-func Guard(_, address string, _ syscall.RawConn) error {
-	target, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return nil
-	}
-	if ip := target.Addr().Unmap(); ip.IsLinkLocalUnicast() || ip == metadataV6 {
-		return &guardError{ip.String()}
-	}
-	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"sync/atomic"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -38,6 +39,7 @@ type action struct {
 	token     string
 	slots     chan struct{} // one for each request under way
 	thinking  *thinking
+	asked     atomic.Int64 // how many objects were asked
 }
 
 // run tries all resources, at the same time, and returns what failed (receiver 11).
@@ -145,6 +147,7 @@ func (a *action) ask(ctx context.Context, n int, obj *metav1.PartialObjectMetada
 	if err != nil {
 		return fmt.Errorf("asking %s to reconcile: %w", name, err)
 	}
+	a.asked.Add(1)
 	return nil
 }
 

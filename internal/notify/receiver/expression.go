@@ -47,10 +47,14 @@ type expression struct {
 
 // environment is built once: it never changes and costs a few milliseconds.
 var environment = sync.OnceValues(func() (*cel.Env, error) {
-	return cel.NewEnv(
+	env, err := cel.NewEnv(
 		cel.OptionalTypes(), ext.Strings(), ext.Encoders(), ext.Lists(), ext.Sets(), ext.Math(),
 		cel.ParserExpressionSizeLimit(maxExpression), cel.ParserRecursionLimit(maxNesting),
 	)
+	if err != nil {
+		return nil, err
+	}
+	return guarded(env)
 })
 
 // compileExpression compiles an expression that may use only the named variables. One that is a condition must be boolean.
@@ -73,7 +77,9 @@ func compileExpression(text string, condition bool, variables ...string) (*expre
 	if t := ast.OutputType(); condition && !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
 		return nil, fmt.Errorf("invalid CEL expression '%s': it yields %s, not a boolean", text, t)
 	}
-	program, err := env.Program(ast, cel.CostLimit(maxCost), cel.InterruptCheckFrequency(checkEvery))
+	program, err := env.Program(ast,
+		cel.CostTracking(addedCost{}), cel.CostLimit(maxCost), cel.InterruptCheckFrequency(checkEvery), cel.CustomDecoratorV2(compared),
+	)
 	if err != nil {
 		return nil, fmt.Errorf("failed to compile the CEL expression '%s': %w", text, err)
 	}

@@ -137,7 +137,11 @@ func (s *Server) work(ctx context.Context, b *backend, t *target, header http.He
 		options: s.options, backend: b, object: t.object, rules: t.rules, variables: variables, token: requestToken(time.Now()),
 		slots: make(chan struct{}, maxRequests), thinking: thoughts,
 	}
-	return a.run(ctx)
+	if err := a.run(ctx); err != nil {
+		return err
+	}
+	s.options.Log.Info("webhook answered", "receiver", t.key, "asked", a.asked.Load())
+	return nil
 }
 
 // verify checks where a call comes from, and whether its event counts (receiver 12, 13).

@@ -15,6 +15,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/seed-79636ae9/flux/toolkit/guard"
 )
 
 const (
@@ -49,13 +51,22 @@ func (e *StatusError) StatusCode() int { return e.Code }
 // Client returns a client for requests that carry credentials. It follows no redirect, which would take them along, and gives up on
 // answers of more than limit bytes. A nil proxy means that of the environment, a nil configuration that of the system.
 func Client(proxy *url.URL, config *tls.Config, limit int64) *http.Client {
+	return client(&net.Dialer{Timeout: dialTimeout}, proxyFor(proxy), config, limit)
+}
+
+// StrangersClient is Client for addresses that users have written: it does not connect to metadata servers.
+func StrangersClient(proxy *url.URL, config *tls.Config, limit int64) *http.Client {
+	return client(&net.Dialer{Timeout: dialTimeout, Control: guard.Control}, proxyFor(proxy), config, limit)
+}
+
+func client(dialer *net.Dialer, proxy func(*http.Request) (*url.URL, error), config *tls.Config, limit int64) *http.Client {
 	if config == nil {
 		config = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	return &http.Client{
 		Transport: &bounded{limit: limit, next: &http.Transport{
-			Proxy:                 proxyFor(proxy),
-			DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
+			Proxy:                 proxy,
+			DialContext:           dialer.DialContext,
 			TLSClientConfig:       config,
 			TLSHandshakeTimeout:   dialTimeout,
 			ResponseHeaderTimeout: 30 * time.Second,
@@ -85,7 +96,7 @@ func isMetadata(host string) bool {
 	if err != nil {
 		return host == "metadata.google.internal"
 	}
-	return ip.IsLinkLocalUnicast() || ip == netip.MustParseAddr("fd00:ec2::254") || ip == netip.MustParseAddr("fd00:ec2::23")
+	return guard.IsMetadata(ip)
 }
 
 // bounded limits the bytes of each answer, unpacked.
