@@ -202,7 +202,7 @@ func TestChoiceAfterRestart(t *testing.T) {
 	expectLines(t, "events", l.lines(l.choices))
 }
 
-// imagerepository 19; imagepolicy 4, 5, 36, 37: who may refer to an ImageRepository of another namespace (reliability 035).
+// _common 42; imagerepository 19; imagepolicy 4, 5, 36, 37: who may refer to an ImageRepository of another namespace (reliability 035).
 func TestChoiceAcrossNamespaces(t *testing.T) {
 	selectors := func(labels ...map[string]string) *meta.AccessFrom {
 		access := &meta.AccessFrom{NamespaceSelectors: []meta.NamespaceSelector{}}
