@@ -41,7 +41,7 @@ func Reflector() component.Component {
 			CRDs:  []string{"imagepolicies." + group, "imagerepositories." + group},
 			Rules: []rbacv1.PolicyRule{{APIGroups: []string{group}, Resources: []string{"*"}, Verbs: []string{"*"}}},
 
-			GraceSeconds: 10,
+			Data: true, GraceSeconds: 10,
 		},
 		Short:      "image-reflector",
 		Concurrent: 4,

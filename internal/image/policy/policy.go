@@ -172,10 +172,10 @@ func (p *Picker) list(ctx context.Context, r *request) (tags.List, error) {
 	key := client.ObjectKeyFromObject(r.repo)
 	list, err := p.stored(key, r.image)
 	if err == nil && len(list.Tags) == 0 && r.obj.Status.LatestRef != nil {
-		// All policies of a process that has just started would complain otherwise. How the wait has ended is told by what
-		// there is then.
+		// All policies of a process that has just started would complain otherwise, and those of an image that was just
+		// replaced by another one. How the wait has ended is told by what there is then.
 		bounded, cancel := context.WithTimeout(ctx, patience)
-		_ = r.run.Park(bounded, func(ctx context.Context) error { return p.Tags.Await(ctx, key) })
+		_ = r.run.Park(bounded, func(ctx context.Context) error { return p.Tags.Await(ctx, key, r.image.Name()) })
 		cancel()
 		list, err = p.stored(key, r.image)
 	}
@@ -309,11 +309,12 @@ func (p *Picker) onRepository(before, after client.Object) []types.NamespacedNam
 
 // news reports whether an ImageRepository has changed in what policies see of it.
 func news(before, after *imagev1.ImageRepository) bool {
-	revision := func(obj *imagev1.ImageRepository) string {
-		if obj.Status.LastScanResult == nil {
-			return ""
+	// Two lists may have one checksum of four bytes.
+	tags := func(obj *imagev1.ImageRepository) string {
+		if last := obj.Status.LastScanResult; last != nil {
+			return fmt.Sprint(last.Revision, last.TagCount, last.LatestTags)
 		}
-		return obj.Status.LastScanResult.Revision
+		return ""
 	}
-	return revision(before) != revision(after) || before.Status.CanonicalImageName != after.Status.CanonicalImageName || before.Generation != after.Generation
+	return tags(before) != tags(after) || before.Status.CanonicalImageName != after.Status.CanonicalImageName || before.Generation != after.Generation
 }
