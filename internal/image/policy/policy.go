@@ -103,7 +103,8 @@ func (p *Picker) Reconcile(ctx context.Context, obj *imagev1.ImagePolicy, run *l
 // gather reads what the choice depends on, and checks it (imagepolicy 3-7).
 func (p *Picker) gather(ctx context.Context, r *request) (err error) {
 	if r.obj.GetDigestReflectionPolicy() == imagev1.ReflectAlways && !r.obj.Spec.Interval.IsSet() {
-		return loop.Stall(imagev1.IntervalNotConfiguredReason, fmt.Errorf("spec.interval must be set when spec.digestReflectionPolicy is set to '%s'", imagev1.ReflectAlways))
+		return loop.Stall(imagev1.IntervalNotConfiguredReason,
+			fmt.Errorf("spec.interval must be set when spec.digestReflectionPolicy is set to '%s'", imagev1.ReflectAlways))
 	}
 	if r.repo, err = p.repository(ctx, r.obj); err != nil {
 		return err
@@ -125,7 +126,8 @@ func (p *Picker) repository(ctx context.Context, obj *imagev1.ImagePolicy) (*ima
 	key := repositoryOf(obj)
 	foreign := key.Namespace != obj.Namespace
 	if foreign && p.NoCrossNamespaceRefs {
-		return nil, loop.Fail(meta.AccessDeniedReason, fmt.Errorf("cannot access '%s/%s', cross-namespace references have been blocked", imagev1.ImageRepositoryKind, key))
+		return nil, loop.Fail(meta.AccessDeniedReason,
+			fmt.Errorf("cannot access '%s/%s', cross-namespace references have been blocked", imagev1.ImageRepositoryKind, key))
 	}
 	var repo imagev1.ImageRepository
 	if err := p.Client.Get(ctx, key, &repo); err != nil {
@@ -143,7 +145,8 @@ func (p *Picker) repository(ctx context.Context, obj *imagev1.ImagePolicy) (*ima
 	case err != nil:
 		return nil, loop.Fail(imagev1.FailureReason, err)
 	case !admitted:
-		return nil, loop.Fail(meta.AccessDeniedReason, fmt.Errorf("cannot access '%s/%s': its spec.accessFrom does not admit the namespace '%s'", imagev1.ImageRepositoryKind, key, obj.Namespace))
+		return nil, loop.Fail(meta.AccessDeniedReason,
+			fmt.Errorf("cannot access '%s/%s': its spec.accessFrom does not admit the namespace '%s'", imagev1.ImageRepositoryKind, key, obj.Namespace))
 	}
 	return &repo, nil
 }

@@ -223,9 +223,12 @@ func (d *Database) wake(key types.NamespacedName) {
 	}
 }
 
-// Collect forgets the objects that no longer exist. Living returns the names of those that do, in a namespace; where it
-// fails, everything stays. The first error ends the collection (imagerepository 20, 31).
-func (d *Database) Collect(ctx context.Context, living func(ctx context.Context, namespace string) (map[string]bool, error)) (removed int, err error) {
+// Living returns the names of the objects that exist in a namespace.
+type Living func(ctx context.Context, namespace string) (map[string]bool, error)
+
+// Collect forgets the objects that no longer exist. Where nobody knows whether they do, everything stays. The first error
+// ends the collection (imagerepository 20, 31).
+func (d *Database) Collect(ctx context.Context, living Living) (removed int, err error) {
 	namespaces, err := d.entries(lists)
 	if err != nil {
 		return 0, err
