@@ -9,35 +9,21 @@ import (
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
-	"github.com/google/cel-go/ext"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	notificationv1beta3 "github.com/seed-79636ae9/flux/api/notification/v1beta3"
 	"github.com/seed-79636ae9/flux/toolkit/event"
+	"github.com/seed-79636ae9/flux/toolkit/expr"
 )
 
-// Limits of commitStatusExpr, which comes from users.
-const (
-	maxExpression = 16 << 10  // characters
-	maxNesting    = 100       // levels of brackets
-	maxCost       = 1_000_000 // CEL's cost units; about a tenth of a second
-	checkEvery    = 1_000     // comprehension steps between looks at the context
-	maxKept       = 256       // compiled expressions
-)
+// maxKept is how many compiled expressions are kept.
+const maxKept = 256
 
 // expressions computes ids of commit statuses.
 type expressions struct {
 	mu   sync.Mutex // guards kept
 	kept map[string]cel.Program
 }
-
-var environment = sync.OnceValues(func() (*cel.Env, error) {
-	return cel.NewEnv(
-		cel.OptionalTypes(), ext.Strings(), ext.Encoders(), ext.Lists(), ext.Sets(), ext.Math(),
-		cel.ParserExpressionSizeLimit(maxExpression), cel.ParserRecursionLimit(maxNesting),
-		cel.Variable("event", cel.DynType), cel.Variable("alert", cel.DynType), cel.Variable("provider", cel.DynType),
-	)
-})
 
 // commitStatus is the id of a commit status: what the expression of the Provider yields, or kind, name and the beginning of the
 // Provider's UID (provider 10).
@@ -73,7 +59,7 @@ func (x *expressions) compile(text string) (cel.Program, error) {
 	if found, ok := x.kept[text]; ok {
 		return found, nil
 	}
-	env, err := environment()
+	env, err := expr.Env("event", "alert", "provider")
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +67,7 @@ func (x *expressions) compile(text string) (cel.Program, error) {
 	if err := issues.Err(); err != nil {
 		return nil, fmt.Errorf("failed to compile the CEL expression: %w", err)
 	}
-	program, err := env.Program(ast, cel.CostLimit(maxCost), cel.InterruptCheckFrequency(checkEvery))
+	program, err := expr.Program(env, ast)
 	if err != nil {
 		return nil, fmt.Errorf("failed to compile the CEL expression: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
+	"github.com/seed-79636ae9/flux/toolkit/expr"
 	"github.com/seed-79636ae9/flux/toolkit/kube"
 )
 
@@ -45,8 +46,8 @@ func TestNewEvaluator(t *testing.T) {
 			"duplicate custom status evaluator for healthchecks[1]: Z.x.y has one already",
 		},
 		{"a bad apiVersion", []Expressions{{APIVersion: "a/b/c", Kind: "Z", Current: "true"}}, "failed to parse the apiVersion of healthchecks[0]: unexpected GroupVersion string: a/b/c"},
-		{"too long", []Expressions{{APIVersion: "v1", Kind: "Z", Current: strings.Repeat(" ", maxExpression) + "true"}}, "failed to create custom status evaluator for healthchecks[0]: failed to parse the expression Current: failed to parse the CEL expression '"},
-		{"too deep", []Expressions{{APIVersion: "v1", Kind: "Z", Current: strings.Repeat("(", 2*maxNesting) + "true" + strings.Repeat(")", 2*maxNesting)}}, "failed to create custom status evaluator for healthchecks[0]: "},
+		{"too long", []Expressions{{APIVersion: "v1", Kind: "Z", Current: strings.Repeat(" ", expr.MaxLength) + "true"}}, "failed to create custom status evaluator for healthchecks[0]: failed to parse the expression Current: failed to parse the CEL expression '"},
+		{"too deep", []Expressions{{APIVersion: "v1", Kind: "Z", Current: strings.Repeat("(", 2*expr.MaxNesting) + "true" + strings.Repeat(")", 2*expr.MaxNesting)}}, "failed to create custom status evaluator for healthchecks[0]: "},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := NewEvaluator(tc.list)

@@ -5,26 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
-	"github.com/google/cel-go/ext"
 	apitypes "k8s.io/apimachinery/pkg/types"
 
 	notificationv1 "github.com/seed-79636ae9/flux/api/notification/v1"
+	"github.com/seed-79636ae9/flux/toolkit/expr"
 	"github.com/seed-79636ae9/flux/toolkit/status"
 )
 
-// Limits of expressions, which come from users, on data that comes from anybody: what is far beyond a condition on a call is refused or
-// cut off.
+// Limits of expressions besides those of package expr.
 const (
-	maxExpression = 16 << 10  // characters
-	maxNesting    = 100       // levels of brackets
-	maxCost       = 1_000_000 // CEL's cost units; about half a second
-	checkEvery    = 1_000     // comprehension steps between looks at the context
 	// maxQuoted is how much of an expression, and of what is wrong with it, errors of calls repeat, in bytes.
 	maxQuoted = 200
 	// thinkingTime is what all evaluations for one call may take together.
@@ -45,30 +39,11 @@ type expression struct {
 	program cel.Program
 }
 
-// environment is built once: it never changes and costs a few milliseconds.
-var environment = sync.OnceValues(func() (*cel.Env, error) {
-	env, err := cel.NewEnv(
-		cel.OptionalTypes(), ext.Strings(), ext.Encoders(), ext.Lists(), ext.Sets(), ext.Math(),
-		cel.ParserExpressionSizeLimit(maxExpression), cel.ParserRecursionLimit(maxNesting),
-	)
-	if err != nil {
-		return nil, err
-	}
-	return guarded(env)
-})
-
 // compileExpression compiles an expression that may use only the named variables. One that is a condition must be boolean.
 func compileExpression(text string, condition bool, variables ...string) (*expression, error) {
-	env, err := environment()
+	env, err := expr.Env(variables...)
 	if err != nil {
 		return nil, fmt.Errorf("building the CEL environment: %w", err)
-	}
-	options := make([]cel.EnvOption, len(variables))
-	for i, v := range variables {
-		options[i] = cel.Variable(v, cel.DynType)
-	}
-	if env, err = env.Extend(options...); err != nil {
-		return nil, fmt.Errorf("declaring the variables of the CEL expression '%s': %w", text, err)
 	}
 	ast, issues := env.Compile(text)
 	if err := issues.Err(); err != nil {
@@ -77,9 +52,7 @@ func compileExpression(text string, condition bool, variables ...string) (*expre
 	if t := ast.OutputType(); condition && !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
 		return nil, fmt.Errorf("invalid CEL expression '%s': it yields %s, not a boolean", text, t)
 	}
-	program, err := env.Program(ast,
-		cel.CostTracking(addedCost{}), cel.CostLimit(maxCost), cel.InterruptCheckFrequency(checkEvery), cel.CustomDecoratorV2(compared),
-	)
+	program, err := expr.Program(env, ast)
 	if err != nil {
 		return nil, fmt.Errorf("failed to compile the CEL expression '%s': %w", text, err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/seed-79636ae9/flux/api/meta"
 	notificationv1 "github.com/seed-79636ae9/flux/api/notification/v1"
 	"github.com/seed-79636ae9/flux/toolkit/event"
+	"github.com/seed-79636ae9/flux/toolkit/expr"
 )
 
 // conditions as "Type=Status Reason: message".
@@ -237,9 +238,9 @@ func TestStalls(t *testing.T) {
 		"filter does not compile": {"generic", filter("res.("), "InvalidCELExpression", "spec.resourceFilter: failed to compile"},
 		"filter is a text":        {"generic", filter("'x'"), "InvalidCELExpression", "not a boolean"},
 		"filter knows no claims":  {"generic", filter("claims.sub == 'x'"), "InvalidCELExpression", "undeclared reference to 'claims'"},
-		"filter is long": {"generic", filter("'" + strings.Repeat("x", maxExpression) + "' == ''"),
+		"filter is long": {"generic", filter("'" + strings.Repeat("x", expr.MaxLength) + "' == ''"),
 			"InvalidCELExpression", "expression code point size exceeds limit"},
-		"filter is deep": {"generic", filter(strings.Repeat("(", maxNesting+1) + "true" + strings.Repeat(")", maxNesting+1)),
+		"filter is deep": {"generic", filter(strings.Repeat("(", expr.MaxNesting+1) + "true" + strings.Repeat(")", expr.MaxNesting+1)),
 			"InvalidCELExpression", "recursion limit"},
 		"filter of a resource": {"generic", func(r *notificationv1.Receiver) {
 			r.Spec.Resources = append(r.Spec.Resources, notificationv1.ReceiverResource{Filter: "size(res)"})

@@ -1,4 +1,4 @@
-package receiver
+package expr
 
 import (
 	"errors"
@@ -20,7 +20,7 @@ const (
 	maxMade = 8 << 20
 	// maxPairs is how many pairs of elements one function may compare; more are beyond the limit on the cost in any case. maxCompared
 	// is the largest product of the sizes of two lists, in bytes.
-	maxPairs, maxCompared = maxCost, 100_000_000
+	maxPairs, maxCompared = MaxCost, 100_000_000
 )
 
 // guarded lets functions whose result or work can be out of all proportion to their arguments look at those first. The limit on the cost
