@@ -410,11 +410,18 @@ func (p *process) setup(ctx context.Context, c chosen) error {
 	if err := c.instance.Setup(ctx, &host); err != nil {
 		return fmt.Errorf("starting %s: %w", c.Name, err)
 	}
-	if p.state.set(c.Name, "") && p.Started != nil {
-		p.Started()
+	if p.state.set(c.Name, "") {
+		if p.Started != nil {
+			p.Started()
+		}
+		// What is there already is reconciled first.
+		time.AfterFunc(settleTime, releaseStartup)
 	}
 	return nil
 }
+
+// settleTime is how long after the start its memory is given back.
+const settleTime = 5 * time.Second
 
 // recorder sends events under the name of a component.
 func (p *process) recorder(component string) *event.Recorder {
