@@ -443,16 +443,20 @@ func TestTooManyTags(t *testing.T) {
 	}
 }
 
-// hanging makes scans of an object and returns when it is under way at a registry that does not answer. Stop ends it.
+// hanging begins a scan at a registry that does not answer, and returns when the scan is under way. Stop ends it.
 func (l *reflectorLab) hanging(t *testing.T) (stop func()) {
 	t.Helper()
-	dead := testkit.NewRegistry()
+	asked := make(chan struct{})
+	dead := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/tags/list") {
+			close(asked)
+			<-r.Context().Done()
+		}
+	}))
 	t.Cleanup(dead.Close)
-	dead.Fail(testkit.TagsHang)
-	dead.Show("app", "1.0.0")
 	key := types.NamespacedName{Namespace: appKey.Namespace, Name: "hanging"}
 	l.repository(func(obj *imagev1.ImageRepository) {
-		obj.Name, obj.UID, obj.Spec.Image = key.Name, "hanging", dead.Host()+"/app"
+		obj.Name, obj.UID, obj.Spec.Image = key.Name, "hanging", dead.Listener.Addr().String()+"/app"
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -461,11 +465,10 @@ func (l *reflectorLab) hanging(t *testing.T) (stop func()) {
 		// How it ends is of no interest.
 		_, _ = l.scans.Run(ctx, key)
 	}()
-	for dead.Requests() < 2 {
-		if ctx.Err() != nil {
-			t.Fatal("the registry was not asked")
-		}
-		runtime.Gosched()
+	select {
+	case <-asked:
+	case <-done:
+		t.Fatal("the registry was not asked")
 	}
 	return func() {
 		cancel()

@@ -214,6 +214,21 @@ func TestFullPages(t *testing.T) {
 			expect(t, "requests", tt.requests, requests)
 		})
 	}
+	t.Run("what is too long for a tag", func(t *testing.T) {
+		s := newServer(t)
+		s.on(func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.HasSuffix(r.URL.Path, "/tags/list") {
+				return false
+			}
+			answer(w, []string{"a", strings.Repeat("b", 128), strings.Repeat("c", 129)})
+			return true
+		})
+		got, err := client(t, oci.Options{}).Tags(t.Context(), s.repo(t, "app"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect(t, "tags", []string{"a", strings.Repeat("b", 128)}, got)
+	})
 	t.Run("the rest is refused", func(t *testing.T) {
 		s := newServer(t)
 		s.on(func(w http.ResponseWriter, r *http.Request) bool {

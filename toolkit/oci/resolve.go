@@ -127,6 +127,9 @@ const (
 	maxPages = 10_000
 	// tagsPerPage is how many tags a page is asked to hold.
 	tagsPerPage = 1000
+	// maxTag is the length of the longest tag that can be asked for. Longer ones are
+	// left out: their number alone would not bound the list.
+	maxTag = 128
 )
 
 // Tags lists the tags of a repository, page by page. A page that fails fails the
@@ -152,7 +155,7 @@ func (c *Client) list(ctx context.Context, p *remote.Puller, repo name.Repositor
 		}
 		before := len(tags)
 		for _, tag := range page.Tags {
-			if seen[tag] {
+			if seen[tag] || len(tag) > maxTag {
 				continue
 			}
 			tags = append(tags, tag)

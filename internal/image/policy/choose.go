@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/Masterminds/semver/v3"
 
@@ -20,6 +22,15 @@ var (
 	errNoCandidates = errors.New("version list argument cannot be empty")
 	// errNoMatch is the failure of a policy none of whose candidates will do (imagepolicy 9).
 	errNoMatch = errors.New("unable to determine latest version from provided list")
+	// errTooSlow ends the search of a policy whose pattern or range would keep the process busy.
+	errTooSlow = fmt.Errorf("invalid policy: choosing a tag takes longer than %s: simplify spec.filterTags or spec.policy", maxChoosing)
+)
+
+const (
+	// maxChoosing bounds the time of one choice. Nine thousand tags take some milliseconds.
+	maxChoosing = 10 * time.Second
+	// maxKey is the length of the longest text that tags are compared by, in bytes.
+	maxKey = 1024
 )
 
 // chooser is the policy and the filter of an ImagePolicy, compiled. What it chooses depends on the set of tags alone, never
@@ -27,9 +38,11 @@ var (
 type chooser struct {
 	filter  *regexp.Regexp // nil: all tags
 	extract string
-	// best returns the winner of the keys, none of which is repeated.
-	best func(keys []string) (string, error)
+	best    best
 }
+
+// best returns the winner of keys, none of which is repeated. It gives up when ctx ends.
+type best func(ctx context.Context, keys []string) (string, error)
 
 // newChooser compiles the spec. Its errors are about the spec: nothing but another one can help (imagepolicy 7).
 func newChooser(spec *imagev1.ImagePolicySpec) (*chooser, error) {
@@ -42,13 +55,15 @@ func newChooser(spec *imagev1.ImagePolicySpec) (*chooser, error) {
 		if c.filter, err = regexp.Compile(f.Pattern); err != nil {
 			return nil, fmt.Errorf("failed to filter tags: invalid regular expression pattern '%s': %w", f.Pattern, err)
 		}
-		c.extract = f.Extract
+		if c.extract = f.Extract; len(c.extract) > maxKey {
+			return nil, fmt.Errorf("failed to filter tags: spec.filterTags.extract has more than %d bytes", maxKey)
+		}
 	}
 	return c, nil
 }
 
 // newBest returns the comparison of the policy; the first one counts where the spec has several (imagepolicy 14).
-func newBest(policy imagev1.ImagePolicyChoice) (func([]string) (string, error), error) {
+func newBest(policy imagev1.ImagePolicyChoice) (best, error) {
 	switch {
 	case policy.SemVer != nil:
 		return bestVersion(policy.SemVer.Range)
@@ -74,18 +89,24 @@ func isDescending(policy, order string) (bool, error) {
 }
 
 // choose returns the tag that the policy wants of those there are, more included.
-func (c *chooser) choose(tags []string, more ...string) (string, error) {
+func (c *chooser) choose(ctx context.Context, tags []string, more ...string) (string, error) {
 	if c.filter == nil {
 		if len(more) > 0 {
 			tags = slices.Concat(tags, more)
 		}
-		return c.winner(tags)
+		return c.winner(ctx, tags)
 	}
 	// Of tags with equal keys the one counts that comes last in the descending order of the database (imagepolicy 10).
 	byKey := map[string]string{}
 	for _, list := range [][]string{tags, more} {
 		for _, tag := range list {
-			key, ok := c.key(tag)
+			if ctx.Err() != nil {
+				return "", context.Cause(ctx)
+			}
+			key, ok, err := c.key(tag)
+			if err != nil {
+				return "", err
+			}
 			if other, taken := byKey[key]; ok && (!taken || tag < other) {
 				byKey[key] = tag
 			}
@@ -95,51 +116,58 @@ func (c *chooser) choose(tags []string, more ...string) (string, error) {
 	for key := range byKey {
 		keys = append(keys, key)
 	}
-	key, err := c.winner(keys)
+	key, err := c.winner(ctx, keys)
 	return byKey[key], err
 }
 
 // winner returns the best key.
-func (c *chooser) winner(keys []string) (string, error) {
+func (c *chooser) winner(ctx context.Context, keys []string) (string, error) {
 	if len(keys) == 0 {
 		return "", errNoCandidates
 	}
-	return c.best(keys)
+	return c.best(ctx, keys)
 }
 
 // key returns what a tag is compared by, and whether the filter lets it pass (imagepolicy 10, 25).
-func (c *chooser) key(tag string) (string, bool) {
+func (c *chooser) key(tag string) (key string, ok bool, err error) {
 	match := c.filter.FindStringSubmatchIndex(tag)
 	if match == nil {
-		return "", false
+		return "", false, nil
 	}
 	if c.extract == "" {
-		return tag, true
+		return tag, true, nil
 	}
-	return string(c.filter.ExpandString(nil, c.extract, tag, match)), true
+	expanded := c.filter.ExpandString(nil, c.extract, tag, match)
+	if len(expanded) > maxKey {
+		return "", false, fmt.Errorf("failed to filter tags: what spec.filterTags.extract makes of tag %s has more than %d bytes", tag, maxKey)
+	}
+	return string(expanded), true, nil
 }
 
 // misses reports whether the list lacks a tag that the policy would choose if the list had it: whoever chose it before would
 // go backwards, or at least elsewhere, for no other reason than that the list is shorter.
-func (c *chooser) misses(tags []string, tag string) bool {
+func (c *chooser) misses(ctx context.Context, tags []string, tag string) bool {
 	if slices.Contains(tags, tag) {
 		return false
 	}
-	chosen, err := c.choose(tags, tag)
+	chosen, err := c.choose(ctx, tags, tag)
 	return err == nil && chosen == tag
 }
 
 // bestVersion wants the highest version of a range. Of versions that differ in nothing that counts, the text that comes last
 // in the order of bytes wins: it comes first in the database (imagepolicy 11, 21, 24).
-func bestVersion(within string) (func([]string) (string, error), error) {
+func bestVersion(within string) (best, error) {
 	constraint, err := semver.NewConstraint(within)
 	if err != nil {
 		return nil, err
 	}
-	return func(keys []string) (string, error) {
+	return func(ctx context.Context, keys []string) (string, error) {
 		var best *semver.Version
 		chosen := ""
 		for _, key := range keys {
+			if ctx.Err() != nil {
+				return "", context.Cause(ctx)
+			}
 			v, err := semver.StrictNewVersion(strings.TrimPrefix(key, "v"))
 			if err != nil || !constraint.Check(v) {
 				continue
@@ -156,8 +184,8 @@ func bestVersion(within string) (func([]string) (string, error), error) {
 }
 
 // bestText wants the last text in the order of bytes, or the first (imagepolicy 12, 22).
-func bestText(descending bool) func([]string) (string, error) {
-	return func(keys []string) (string, error) {
+func bestText(descending bool) best {
+	return func(_ context.Context, keys []string) (string, error) {
 		if descending {
 			return slices.Min(keys), nil
 		}
@@ -167,8 +195,8 @@ func bestText(descending bool) func([]string) (string, error) {
 
 // bestNumber wants the largest number, or the smallest. Every key has to be one. Of equal numbers the text that comes first
 // in the order of bytes wins: it comes last in the database (imagepolicy 13, 21, 23).
-func bestNumber(descending bool) func([]string) (string, error) {
-	return func(keys []string) (string, error) {
+func bestNumber(descending bool) best {
+	return func(_ context.Context, keys []string) (string, error) {
 		var best number
 		for i, key := range keys {
 			n, err := parseNumber(key)

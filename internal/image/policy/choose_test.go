@@ -1,11 +1,14 @@
 package policy
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	imagev1 "github.com/seed-79636ae9/flux/api/image/v1"
 )
@@ -81,6 +84,10 @@ func TestChoose(t *testing.T) {
 		"imagepolicy 25: a group that does not exist":              {filtered(alphabetical("asc"), "^main-", "$nothing"), "main-1 main-2", "main-1", ""},
 		"imagepolicy 25: a pattern alone matches the whole tag":    {filtered(alphabetical("asc"), "", ""), "a b", "b", ""},
 		"imagepolicy 26: the filter leaves nothing":                {filtered(semverPolicy("*"), "^never$", ""), "1.0.0", "", empty},
+		"an extract that grows too large": {
+			filtered(alphabetical("asc"), ".*", strings.Repeat("$0", 512)), "a bcdefg", "",
+			"failed to filter tags: what spec.filterTags.extract makes of tag bcdefg has more than 1024 bytes",
+		},
 		"imagepolicy 14: the first kind counts": {imagev1.ImagePolicySpec{Policy: imagev1.ImagePolicyChoice{
 			SemVer: &imagev1.SemVerPolicy{Range: "1.x"}, Alphabetical: &imagev1.AlphabeticalPolicy{},
 		}}, "1.0.0 2.0.0", "1.0.0", ""},
@@ -92,7 +99,7 @@ func TestChoose(t *testing.T) {
 			for range 12 {
 				rand.Shuffle(len(tags), func(i, j int) { tags[i], tags[j] = tags[j], tags[i] })
 				before := slices.Clone(tags)
-				got, err := c.choose(tags)
+				got, err := c.choose(t.Context(), tags)
 				switch {
 				case tt.err != "" && (err == nil || err.Error() != tt.err):
 					t.Fatalf("of %q: error %v, want %s", tags, err, tt.err)
@@ -114,11 +121,37 @@ func TestInvalidPolicy(t *testing.T) {
 		"invalid policy: spec.policy.alphabetical.order is 'up': want asc or desc":                                              alphabetical("up"),
 		"invalid policy: spec.policy.numerical.order is 'up': want asc or desc":                                                 numerical("up"),
 		"failed to filter tags: invalid regular expression pattern '([': error parsing regexp: missing closing ]: `[`":          filtered(semverPolicy("1.x"), "([", ""),
+		"failed to filter tags: spec.filterTags.extract has more than 1024 bytes":                                               filtered(semverPolicy("1.x"), ".", strings.Repeat("x", 1025)),
 		"failed to filter tags: invalid regular expression pattern '(?<a': error parsing regexp: invalid named capture: `(?<a`": filtered(semverPolicy("1.x"), "(?<a", ""),
 	} {
 		if _, err := newChooser(&spec); err == nil || err.Error() != want {
 			t.Errorf("error %q, want %q", err, want)
 		}
+	}
+}
+
+// A pattern or a range that would keep the process busy for hours is given up.
+func TestSlowPolicy(t *testing.T) {
+	tags := make([]string, 200)
+	for i := range tags {
+		tags[i] = fmt.Sprintf("1.%d.0-%s", i, strings.Repeat("a", 100))
+	}
+	over, cancel := context.WithTimeoutCause(t.Context(), time.Nanosecond, errTooSlow)
+	defer cancel()
+	<-over.Done()
+	for name, spec := range map[string]imagev1.ImagePolicySpec{
+		"pattern": filtered(alphabetical("asc"), "((a|b|c|d)*x){40}", ""), "range": semverPolicy(strings.Repeat(">=1.0.0 || ", 20) + ">=1.0.0"),
+	} {
+		if _, err := compile(t, spec).choose(over, tags); !errors.Is(err, errTooSlow) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+	exists := func() (bool, error) {
+		t.Error("a search that was given up led to a question")
+		return false, nil
+	}
+	if _, err := decide(over, compile(t, semverPolicy("*")), tags, "9.0.0", absence{}, time.Time{}, exists); !errors.Is(err, errTooSlow) {
+		t.Errorf("error %v", err)
 	}
 }
 
@@ -142,7 +175,7 @@ func TestMisses(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if got := compile(t, tt.spec).misses(strings.Fields(tt.tags), tt.previous); got != tt.want {
+			if got := compile(t, tt.spec).misses(t.Context(), strings.Fields(tt.tags), tt.previous); got != tt.want {
 				t.Errorf("misses = %t, want %t", got, tt.want)
 			}
 		})
@@ -163,9 +196,9 @@ func FuzzChoose(f *testing.F) {
 			return
 		}
 		tags := strings.Split(text, "\n")
-		got, err := c.choose(tags)
+		got, err := c.choose(t.Context(), tags)
 		slices.Reverse(tags)
-		again, againErr := c.choose(tags)
+		again, againErr := c.choose(t.Context(), tags)
 		if got != again && err == nil || (err == nil) != (againErr == nil) {
 			t.Errorf("chose %q (error %v), and in the other order %q (error %v)", got, err, again, againErr)
 		}
@@ -192,7 +225,7 @@ func BenchmarkChoose9000(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			c := compile(b, bench.spec)
 			for b.Loop() {
-				if _, err := c.choose(bench.tags); err != nil {
+				if _, err := c.choose(b.Context(), bench.tags); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -45,10 +45,22 @@ type absence struct {
 
 // decide chooses one of the tags in the list. Of the previous choice, empty for none, exists tells whether the registry has it;
 // it is asked only where the list is in doubt, and its error is that of the decision.
-func decide(c *chooser, list []string, previous string, seen absence, now time.Time, exists func() (bool, error)) (decision, error) {
-	tag, err := c.choose(list)
-	if err != nil || previous == "" || !c.misses(list, previous) {
+func decide(
+	ctx context.Context, c *chooser, list []string, previous string, seen absence, now time.Time, exists func() (bool, error),
+) (decision, error) {
+	bounded, cancel := context.WithTimeoutCause(ctx, maxChoosing, errTooSlow)
+	defer cancel()
+	tag, err := c.choose(bounded, list)
+	if err != nil || previous == "" {
 		return decision{tag: tag}, err
+	}
+	misses := c.misses(bounded, list, previous)
+	// A search that was given up has found nothing, which is no answer.
+	if bounded.Err() != nil {
+		return decision{}, context.Cause(bounded)
+	}
+	if !misses {
+		return decision{tag: tag}, nil
 	}
 	found, err := exists()
 	if err != nil {
@@ -77,13 +89,15 @@ func (p *Picker) choose(ctx context.Context, r *request, list []string) (decisio
 		previous = ref.Tag
 	}
 	exists := func() (bool, error) { return p.exists(ctx, r, previous) }
-	d, err := decide(r.chooser, list, previous, p.absent.get(key), p.Clock.Now(), exists)
+	d, err := decide(ctx, r.chooser, list, previous, p.absent.get(key), p.Clock.Now(), exists)
 	switch {
 	case err == nil:
 		p.absent.set(key, d.absent)
 		return d, nil
 	case loop.Judged(err):
 		return d, err
+	case errors.Is(err, errTooSlow):
+		return d, loop.Stall(imagev1.InvalidPolicyReason, err)
 	}
 	return d, loop.Fail(imagev1.FailureReason, err)
 }

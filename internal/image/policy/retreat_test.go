@@ -51,7 +51,7 @@ func TestDecide(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			exists := func() (bool, error) { return tt.exists, tt.err }
-			got, err := decide(compile(t, semverPolicy("*")), strings.Fields(tt.tags), tt.previous, tt.seen, now, exists)
+			got, err := decide(t.Context(), compile(t, semverPolicy("*")), strings.Fields(tt.tags), tt.previous, tt.seen, now, exists)
 			if !errors.Is(err, tt.wantErr) {
 				t.Fatalf("error %v, want %v", err, tt.wantErr)
 			}
@@ -148,7 +148,7 @@ func TestNeverBackwards(t *testing.T) {
 		chosen, seen := "", absence{}
 		step := func(list []string, outage bool) {
 			before := chosen
-			d, err := decide(c, list, chosen, seen, w.now, func() (bool, error) {
+			d, err := decide(t.Context(), c, list, chosen, seen, w.now, func() (bool, error) {
 				if outage {
 					return false, errors.New("no answer")
 				}
@@ -166,7 +166,7 @@ func TestNeverBackwards(t *testing.T) {
 			}
 			moves++
 			// Back is where the policy, given both, would not go.
-			if better, err := c.choose([]string{before, chosen}); err == nil && better == before {
+			if better, err := c.choose(t.Context(), []string{before, chosen}); err == nil && better == before {
 				retreats++
 				if slices.Contains(w.tags, before) || outage {
 					t.Fatalf("run %d, %s: went from %s to %s, though the registry has %q and the list was %q", run, kind.name, before, chosen, w.tags, list)
@@ -178,7 +178,7 @@ func TestNeverBackwards(t *testing.T) {
 			w.now = w.now.Add(time.Duration(w.IntN(15)) * time.Second)
 			step(w.scan(), w.IntN(4) == 0)
 		}
-		want, err := c.choose(w.tags)
+		want, err := c.choose(t.Context(), w.tags)
 		for range 2 {
 			w.now = w.now.Add(confirmAfter)
 			step(w.tags, false)

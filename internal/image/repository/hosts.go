@@ -54,7 +54,7 @@ func (h *hosts) call(ctx context.Context, run *loop.Run, host string, timeout ti
 			}
 		})
 		defer stop()
-		bounded, cancelBounded := context.WithTimeoutCause(ctx, timeout, errors.New("the time is over"))
+		bounded, cancelBounded := context.WithTimeout(ctx, timeout)
 		defer cancelBounded()
 		err := f(bounded)
 		if err != nil && bounded.Err() != nil && ctx.Err() == nil {

@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"regexp"
@@ -63,7 +64,17 @@ func (e Exclusion) Excludes(tag string) bool {
 // validTag is what registries accept as a tag. It is also what may be written to a file or shown to a person.
 var validTag = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
 
-// usable returns the tags that are none but in name and those that are left out not included. It reuses the slice.
-func (e Exclusion) usable(tags []string) []string {
-	return slices.DeleteFunc(tags, func(tag string) bool { return !validTag.MatchString(tag) || e.Excludes(tag) })
+// usable returns the tags without those that are tags in name alone and those that are left out. It reuses the slice, and
+// gives up when ctx ends: patterns can be slow.
+func (e Exclusion) usable(ctx context.Context, tags []string) ([]string, error) {
+	kept := tags[:0]
+	for _, tag := range tags {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if validTag.MatchString(tag) && !e.Excludes(tag) {
+			kept = append(kept, tag)
+		}
+	}
+	return kept, nil
 }

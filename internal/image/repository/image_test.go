@@ -1,6 +1,8 @@
 package repository
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -66,10 +68,19 @@ func TestExclusion(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(test.want, e.usable(slices.Clone(all))); diff != "" {
+			got, err := e.usable(t.Context(), slices.Clone(all))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+	over, cancel := context.WithCancelCause(t.Context())
+	cancel(errTooSlow)
+	if _, err := (Exclusion{}).usable(over, all); !errors.Is(err, errTooSlow) {
+		t.Errorf("when the time is over: error %v", err)
 	}
 	_, err := NewExclusion(&imagev1.ImageRepository{Spec: imagev1.ImageRepositorySpec{ExclusionList: []string{"a", "(["}}})
 	if err == nil || !strings.HasPrefix(err.Error(), "spec.exclusionList[1] is not a regular expression: ") {
@@ -162,8 +173,8 @@ func BenchmarkUsable9000(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if got := e.usable(slices.Clone(all)); len(got) != len(all) {
-			b.Fatal(len(got))
+		if got, err := e.usable(b.Context(), slices.Clone(all)); err != nil || len(got) != len(all) {
+			b.Fatal(len(got), err)
 		}
 	}
 }

@@ -22,6 +22,12 @@ import (
 // latestTags is how many tags the status shows (imagerepository 13, 33).
 const latestTags = 10
 
+// maxExcluding bounds the time that the exclusion list takes. That of nine thousand tags takes some milliseconds.
+const maxExcluding = 10 * time.Second
+
+// errTooSlow ends a scan whose exclusion list would keep the process busy.
+var errTooSlow = fmt.Errorf("leaving tags out takes longer than %s: simplify spec.exclusionList", maxExcluding)
+
 // Scanner reconciles ImageRepositories.
 type Scanner struct {
 	// Registries connects to registries.
@@ -98,7 +104,13 @@ func (s *Scanner) scan(ctx context.Context, obj *imagev1.ImageRepository, run *l
 		}
 		return tags.List{}, Failed(fmt.Errorf("scan failed: %w", err))
 	}
-	list, err := s.Tags.Put(client.ObjectKeyFromObject(obj), image, tags.Normal(exclusion.usable(found)))
+	bounded, cancel := context.WithTimeoutCause(ctx, maxExcluding, errTooSlow)
+	defer cancel()
+	usable, err := exclusion.usable(bounded, found)
+	if err != nil {
+		return tags.List{}, loop.Fail(imagev1.ReadOperationFailedReason, fmt.Errorf("scan failed: %w", err))
+	}
+	list, err := s.Tags.Put(client.ObjectKeyFromObject(obj), image, tags.Normal(usable))
 	if err != nil {
 		return tags.List{}, loop.Fail(imagev1.FailureReason, err)
 	}
