@@ -1,6 +1,8 @@
 package git
 
 import (
+	"bytes"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/url"
@@ -85,6 +87,9 @@ func parseIdentity(u *url.URL, key *secret.SSHKey) (ssh.Signer, error) {
 
 func parseKey(key *secret.SSHKey) (ssh.Signer, error) {
 	if len(key.Password) != 0 {
+		if rounds := bcryptRounds(key.Identity); rounds > maxRounds {
+			return nil, fmt.Errorf("'%s' takes %d rounds to decrypt, more than %d: make it anew with ssh-keygen -p -a 16", secret.IdentityKey, rounds, maxRounds)
+		}
 		signer, err := ssh.ParsePrivateKeyWithPassphrase(key.Identity, key.Password)
 		if err == nil {
 			return signer, nil
@@ -104,4 +109,32 @@ func parseKey(key *secret.SSHKey) (ssh.Signer, error) {
 		return nil, fmt.Errorf("'%s' is not a private key: %w", secret.IdentityKey, err)
 	}
 	return signer, nil
+}
+
+// maxRounds bounds the work of decrypting a key. The key says how much it takes, up to years, and nothing ends it: ssh-keygen asks for 16
+// or 24 rounds, and a round takes milliseconds.
+const maxRounds = 1000
+
+// bcryptRounds reads how much work the decryption of a key in OpenSSH's own format takes, 0 for any other key (PROTOCOL.key).
+func bcryptRounds(identity []byte) uint32 {
+	block, _ := pem.Decode(identity)
+	if block == nil {
+		return 0
+	}
+	content, ok := bytes.CutPrefix(block.Bytes, []byte("openssh-key-v1\x00"))
+	if !ok {
+		return 0
+	}
+	var key struct {
+		Cipher, KDF, Options string
+		Rest                 []byte `ssh:"rest"`
+	}
+	var options struct {
+		Salt   string
+		Rounds uint32
+	}
+	if ssh.Unmarshal(content, &key) != nil || ssh.Unmarshal([]byte(key.Options), &options) != nil {
+		return 0
+	}
+	return options.Rounds
 }

@@ -2,6 +2,7 @@ package git_test
 
 import (
 	"bytes"
+	"encoding/pem"
 	"errors"
 	"os"
 	"os/exec"
@@ -172,6 +173,15 @@ func TestSigningKeys(t *testing.T) {
 				t.Errorf("version 6: %t: a key that costs memory: %v", v6, err)
 			}
 		}
+	}
+	file := filepath.Join(t.TempDir(), "id")
+	run(t, nil, "ssh-keygen", "-q", "-t", "ed25519", "-a", "3", "-N", "swordfish", "-f", file)
+	identity := must(os.ReadFile(file))
+	_ = must(git.NewSSHSigner(identity, []byte("swordfish")))
+	block, _ := pem.Decode(identity)
+	block.Bytes = bytes.Replace(block.Bytes, []byte{0, 0, 0, 3, 0, 0, 0, 1}, []byte{0x7f, 0, 0, 3, 0, 0, 0, 1}, 1)
+	if _, err := git.NewSSHSigner(pem.EncodeToMemory(block), []byte("swordfish")); err == nil || !strings.Contains(err.Error(), "takes 2130706435 rounds") {
+		t.Errorf("a key that takes years: %v", err)
 	}
 	if _, err := git.NewSSHSigner([]byte("hello"), nil); !errors.Is(err, git.ErrSigningKey) {
 		t.Errorf("no SSH key: %v", err)

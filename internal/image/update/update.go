@@ -23,8 +23,9 @@ import (
 	"github.com/seed-79636ae9/flux/toolkit/status"
 )
 
-// DefaultMaxFileBytes is the size of the largest file that is edited.
-const DefaultMaxFileBytes = 5 << 20
+// DefaultMaxFileBytes is the size of the largest file that is edited. To be read as YAML, before and after, a file can take some 170
+// times its size of memory.
+const DefaultMaxFileBytes = 1 << 20
 
 // Identities obtains credentials for Git servers; *auth.Authenticator does.
 type Identities interface {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	imagev1 "github.com/seed-79636ae9/flux/api/image/v1"
@@ -141,7 +142,7 @@ func TestWakes(t *testing.T) {
 		return r
 	}
 	for name, test := range map[string]struct {
-		keys any
+		keys []types.NamespacedName
 		want []string
 	}{
 		"a choice":               {a.onPolicy(policy("web", "", "", ""), chosen), []string{"apps/a", "apps/b"}},
@@ -157,8 +158,8 @@ func TestWakes(t *testing.T) {
 		"a repository elsewhere": {a.onSource(nil, &sourcev1.GitRepository{ObjectMeta: metav1.ObjectMeta{Namespace: "apps", Name: "x"}}), nil},
 	} {
 		var got []string
-		for _, key := range strings.Fields(strings.Trim(fmt.Sprint(test.keys), "[]")) {
-			got = append(got, key)
+		for _, key := range test.keys {
+			got = append(got, key.String())
 		}
 		slices.Sort(got)
 		if diff := cmp.Diff(test.want, got); diff != "" {
