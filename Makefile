@@ -96,8 +96,20 @@ race: ## run the same with the race detector; needs a C compiler
 	CGO_ENABLED=1 go test -race -short ./api/... ./toolkit/... ./internal/...
 
 .PHONY: bench
-bench: build cluster ## print the figures of docs/benchmarks.md; on an idle machine
+bench: build cluster ## print the table of docs/benchmarks.md; half an hour on an idle machine
 	go run ./test/bench
+
+.PHONY: growth
+growth: build cluster ## print how cost grows up to 5,000 applications; on an idle machine
+	go run ./test/bench growth
+
+.PHONY: figures
+figures: build cluster ## print the single figures of docs/benchmarks.md; on an idle machine
+	go run ./test/bench figures
+
+.PHONY: microbench
+microbench: ## run the Go benchmarks of hot paths and compare them with test/bench/baseline.txt
+	go run ./test/bench/micro
 
 .PHONY: vuln
 vuln: ## look for known vulnerabilities in what the binaries call; needs the Internet

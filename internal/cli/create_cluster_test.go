@@ -87,9 +87,9 @@ func TestAlertStory(t *testing.T) {
 		{"create alert loud --provider-ref=chat --event-source=Kustomization/* --event-severity=error", "✔ Alert updated"},
 		{"export alert loud", "eventSeverity: error"},
 		{"suspend alert loud", "✔ alert suspended"},
-		{"get alerts loud --no-header", "loud\tTrue\tTrue\tAlert is Ready"},
+		{"get alerts loud --no-header", "loud\tTrue "},
 		{"resume alert loud", "✔ Alert loud needs no reconciliation"},
-		{"get alerts loud --no-header", "loud\tFalse\tTrue\tAlert is Ready"},
+		{"get alerts loud --no-header", "loud\tFalse "},
 		{"delete alert loud --silent", "✔ alert deleted"},
 		{"delete alert-provider chat --silent", "✔ alert-provider deleted"},
 	} {

@@ -143,7 +143,8 @@ func (o *triggerOptions) validate() (*url.URL, error) {
 		return nil, errors.New("--url is required")
 	}
 	base, err := url.Parse(o.address)
-	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" || base.User != nil || base.RawQuery != "" || base.Fragment != "" {
+	if err != nil || base.Host == "" || !slices.Contains([]string{"http", "https"}, base.Scheme) ||
+		base.User != nil || base.RawQuery != "" || base.Fragment != "" {
 		return nil, errors.New("--url is not an address of the form https://host")
 	}
 	if !json.Valid([]byte(o.payload)) {

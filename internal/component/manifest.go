@@ -18,6 +18,8 @@ type Manifest struct {
 	Applies bool
 	// Artifacts says that it serves artifacts on port 9090.
 	Artifacts bool
+	// Data says that it keeps other files in /data.
+	Data bool
 	// Events says that it receives events on port 9090 and webhooks on port 9292.
 	Events bool
 	// Critical components run in the priority class system-cluster-critical.

@@ -8,7 +8,8 @@ import (
 // RepositoryKind describes ImageRepository to the generic verbs.
 func RepositoryKind() kind.Kind {
 	return kind.Kind{
-		GroupVersionKind: imagev1.GroupVersion.WithKind(imagev1.ImageRepositoryKind), Resource: "imagerepositories", Short: []string{"imgrepo", "imagerepo"},
+		GroupVersionKind: imagev1.GroupVersion.WithKind(imagev1.ImageRepositoryKind), Resource: "imagerepositories",
+		Short: []string{"imgrepo", "imagerepo"},
 		Words: []string{"image", "repository"}, ListWords: []string{"images", "repository"},
 		Verbs: kind.AllVerbs,
 		Columns: []kind.Column{
@@ -86,7 +87,8 @@ func PolicyKind() kind.Kind {
 // UpdateKind describes ImageUpdateAutomation to the generic verbs, which call it image update.
 func UpdateKind() kind.Kind {
 	return kind.Kind{
-		GroupVersionKind: imagev1.GroupVersion.WithKind(imagev1.ImageUpdateAutomationKind), Resource: "imageupdateautomations", Short: []string{"iua", "imgupd", "imgauto"},
+		GroupVersionKind: imagev1.GroupVersion.WithKind(imagev1.ImageUpdateAutomationKind), Resource: "imageupdateautomations",
+		Short: []string{"iua", "imgupd", "imgauto"},
 		Words: []string{"image", "update"}, ListWords: []string{"images", "update"},
 		Verbs:   kind.AllVerbs,
 		Columns: []kind.Column{kind.FieldColumn("LAST RUN", "status", "lastAutomationRunTime"), kind.SuspendedColumn()},

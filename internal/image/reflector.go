@@ -41,7 +41,7 @@ func Reflector() component.Component {
 			CRDs:  []string{"imagepolicies." + group, "imagerepositories." + group},
 			Rules: []rbacv1.PolicyRule{{APIGroups: []string{group}, Resources: []string{"*"}, Verbs: []string{"*"}}},
 
-			GraceSeconds: 10,
+			Data: true, GraceSeconds: 10,
 		},
 		Short:      "image-reflector",
 		Concurrent: 4,
@@ -74,7 +74,7 @@ type reflector struct {
 
 // BindFlags implements component.Instance (wire.md 14).
 func (r *reflector) BindFlags(fs *pflag.FlagSet) {
-	fs.String("storage-path", "/data", "Where the database of image tags is kept; beside the artifacts in a process that keeps those, unless it is given.")
+	fs.String("storage-path", "/data", "Where the tags of images are kept; unless given, beside the artifacts of a process that has some.")
 	r.path = fs.Lookup("storage-path")
 	fs.Int64("storage-value-log-file-size", 256<<20, "Accepted; the database of image tags has no log.")
 	fs.Int64Var(&r.compressFrom, "storage-compression-threshold", 64, "The size of a list of tags from which on it is stored compressed, in KiB.")

@@ -36,7 +36,7 @@ import (
 // reflectorLab is an ImageRepository and an ImagePolicy, both "apps/app", with a real registry and a real database, whose
 // controllers run when told; only the API server is not real.
 type reflectorLab struct {
-	t        *testing.T
+	t        testing.TB
 	client   client.Client
 	clock    *testclock.FakeClock
 	registry *testkit.Registry
@@ -50,12 +50,13 @@ type reflectorLab struct {
 	mu       sync.Mutex // guards what follows
 	requests []string
 	user     string // the only one who is let in; empty: everybody
+	hook     func(*http.Request)
 }
 
 var appKey = types.NamespacedName{Namespace: "apps", Name: "app"}
 
 // newReflectorLab starts the lab, with what change makes of the options of its registries.
-func newReflectorLab(t *testing.T, change ...func(*repository.Options)) *reflectorLab {
+func newReflectorLab(t testing.TB, change ...func(*repository.Options)) *reflectorLab {
 	t.Helper()
 	l := &reflectorLab{t: t, clock: testclock.NewFakeClock(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)), registry: testkit.NewRegistry()}
 	t.Cleanup(l.registry.Close)
@@ -79,7 +80,7 @@ func newReflectorLab(t *testing.T, change ...func(*repository.Options)) *reflect
 		Client: l.client, Reader: l.client, Registries: registries, Tags: l.database, Graph: depend.NewGraph(),
 		RequeueDependency: 30 * time.Second, Clock: l.clock,
 	}
-	loopOptions := loop.Options{Client: l.client, Reader: l.client, Clock: l.clock, Concurrent: 2, MaxParked: 4, JitterPercent: 50}
+	loopOptions := loop.Options{Client: l.client, Reader: l.client, Clock: l.clock, Concurrent: 1, MaxParked: 100, JitterPercent: 50}
 	l.scans = looptest.New(t, l.scanner.Controller(ReflectorName), loopOptions)
 	l.choices = looptest.New(t, l.picker.Controller(ReflectorName), loopOptions)
 	return l
@@ -104,7 +105,11 @@ func (l *reflectorLab) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.requests = append(l.requests, r.Method+" "+r.URL.Path)
 	user, _, _ := r.BasicAuth()
 	denied := l.user != "" && user != l.user
+	hook := l.hook
 	l.mu.Unlock()
+	if hook != nil {
+		hook(r)
+	}
 	if denied {
 		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
 		w.WriteHeader(http.StatusUnauthorized)

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -8,14 +9,17 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	imagev1 "github.com/seed-79636ae9/flux/api/image/v1"
 	"github.com/seed-79636ae9/flux/api/meta"
@@ -436,5 +440,130 @@ func TestTooManyTags(t *testing.T) {
 	l.registry.Show("app", tags[:1000]...)
 	if ready := l.scan(); !strings.HasPrefix(ready, "True Succeeded: successful scan: found 1000 tags") {
 		t.Errorf("as many as are allowed: Ready = %s", ready)
+	}
+}
+
+// hanging makes scans of an object and returns when it is under way at a registry that does not answer. Stop ends it.
+func (l *reflectorLab) hanging(t *testing.T) (stop func()) {
+	t.Helper()
+	dead := testkit.NewRegistry()
+	t.Cleanup(dead.Close)
+	dead.Fail(testkit.TagsHang)
+	dead.Show("app", "1.0.0")
+	key := types.NamespacedName{Namespace: appKey.Namespace, Name: "hanging"}
+	l.repository(func(obj *imagev1.ImageRepository) {
+		obj.Name, obj.UID, obj.Spec.Image = key.Name, "hanging", dead.Host()+"/app"
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// How it ends is of no interest.
+		_, _ = l.scans.Run(ctx, key)
+	}()
+	for dead.Requests() < 2 {
+		if ctx.Err() != nil {
+			t.Fatal("the registry was not asked")
+		}
+		runtime.Gosched()
+	}
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// A registry that hangs holds no work slot, of which there is only one (reliability 069).
+func TestScanBesideOneThatHangs(t *testing.T) {
+	l := newReflectorLab(t)
+	stop := l.hanging(t)
+	defer stop()
+	l.push("1.0.0")
+	l.repository()
+	if ready := l.scan(); !strings.HasPrefix(ready, "True ") {
+		t.Errorf("Ready = %s", ready)
+	}
+}
+
+// Many images of one registry are scanned at once, over few connections, and no more than that.
+func TestScansAtOnce(t *testing.T) {
+	const images, atOnce = 40, 16
+	l := newReflectorLab(t)
+	l.push("1.0.0")
+	var mu sync.Mutex
+	now, most := 0, 0
+	full := make(chan struct{})
+	l.mu.Lock()
+	l.hook = func(r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/tags/list") {
+			return
+		}
+		mu.Lock()
+		now++
+		if most = max(most, now); now == atOnce && most == atOnce {
+			select {
+			case <-full:
+			default:
+				close(full)
+			}
+		}
+		mu.Unlock()
+		// The first ones wait for each other.
+		<-full
+		mu.Lock()
+		now--
+		mu.Unlock()
+	}
+	l.mu.Unlock()
+	var wg sync.WaitGroup
+	for i := range images {
+		key := types.NamespacedName{Namespace: appKey.Namespace, Name: fmt.Sprintf("image-%d", i)}
+		l.repository(func(obj *imagev1.ImageRepository) { obj.Name, obj.UID = key.Name, types.UID(key.Name) })
+		wg.Go(func() {
+			if _, err := l.scans.Run(t.Context(), key); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if most != atOnce {
+		t.Errorf("at most %d images were scanned at once, want %d", most, atOnce)
+	}
+}
+
+// A scan of nine thousand tags takes a small part of the 50 MiB it may take, the registry's share included.
+func TestScanMemory(t *testing.T) {
+	const limit = 50 << 20
+	l := newReflectorLab(t)
+	showMany(l, 9000)
+	l.repository()
+	l.scan()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	l.rescan()
+	runtime.ReadMemStats(&after)
+	if spent := after.TotalAlloc - before.TotalAlloc; spent > limit {
+		t.Errorf("a scan allocates %d MiB", spent>>20)
+	}
+	if got := l.getRepository().Status.LastScanResult.TagCount; got != 9000 {
+		t.Errorf("found %d tags", got)
+	}
+}
+
+func showMany(l *reflectorLab, count int) {
+	tags := make([]string, count)
+	for i := range tags {
+		tags[i] = fmt.Sprintf("1.%d.%d", i/100, i%100)
+	}
+	l.registry.Show("app", tags...)
+	l.registry.Pages(1000)
+}
+
+func BenchmarkScan9000(b *testing.B) {
+	l := newReflectorLab(b)
+	showMany(l, 9000)
+	l.repository()
+	for b.Loop() {
+		l.rescan()
 	}
 }

@@ -65,7 +65,7 @@ func (r *renderer) pod(u unit) corev1.PodSpec {
 			{Name: "temp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 		},
 	}
-	if u.any(func(c Component) bool { return c.Artifacts }) {
+	if u.any(keepsData) {
 		pod.Volumes = append(pod.Volumes, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
 	}
 	if u.any(func(c Component) bool { return c.Critical }) {
@@ -79,6 +79,9 @@ func (r *renderer) pod(u unit) corev1.PodSpec {
 	}
 	return pod
 }
+
+// keepsData tells of components that write to /data, which is read-only without a volume.
+func keepsData(c Component) bool { return c.Artifacts || c.Data }
 
 func (r *renderer) container(u unit) corev1.Container {
 	c := corev1.Container{
@@ -99,7 +102,7 @@ func (r *renderer) container(u unit) corev1.Container {
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 	}
-	if u.any(func(c Component) bool { return c.Artifacts }) {
+	if u.any(keepsData) {
 		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "data", MountPath: "/data"})
 	}
 	if u.any(func(c Component) bool { return c.Artifacts || c.Events }) {

@@ -3,8 +3,10 @@ package manifests
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -59,6 +61,30 @@ func options(p Profile) Options {
 	return Options{
 		Namespace: "flux-system", Version: "v2.9.0", Registry: DefaultRegistry, Profile: p, Components: []Component{source(), kustomize(), helm()},
 		ClusterDomain: "cluster.local", LogLevel: "info", NetworkPolicy: true, WatchAllNamespaces: true,
+	}
+}
+
+// A component that writes to /data finds it writable, in a Deployment of its own as well as in that of all.
+func TestDataVolume(t *testing.T) {
+	for _, profile := range []Profile{Single, Split} {
+		for name, with := range map[string]bool{"with": true, "without": false} {
+			o := options(profile)
+			o.Components = []Component{kustomize(), {Name: "image-reflector-controller", Data: with}}
+			objects, err := Render(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mounted := 0
+			for _, u := range objects {
+				text := fmt.Sprint(u.Object["spec"])
+				if u.GetKind() == "Deployment" && strings.Contains(text, "mountPath:/data") && strings.Contains(text, "name:data") {
+					mounted++
+				}
+			}
+			if want := map[bool]int{true: 1}[with]; mounted != want {
+				t.Errorf("%s, %s: %d Deployments have the volume, want %d", profile, name, mounted, want)
+			}
+		}
 	}
 }
 

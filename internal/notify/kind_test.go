@@ -66,7 +66,8 @@ func TestFlagsKnowTheAPI(t *testing.T) {
 func TestAlertNamesItsProvider(t *testing.T) {
 	alert := func(spec map[string]any) kind.Object {
 		return kind.Object{Unstructured: &unstructured.Unstructured{Object: map[string]any{
-			"apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": "Alert", "metadata": map[string]any{"name": "a", "namespace": "apps"}, "spec": spec,
+			"apiVersion": "notification.toolkit.fluxcd.io/v1beta3", "kind": "Alert",
+			"metadata": map[string]any{"name": "a", "namespace": "apps"}, "spec": spec,
 		}}}
 	}
 	related := AlertKind().Related

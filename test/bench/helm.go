@@ -195,9 +195,14 @@ func (l *lab) upgrade(ctx context.Context, version string) error {
 
 // released waits until all releases are Ready with that version of the chart.
 func (l *lab) released(ctx context.Context, version string) error {
-	return l.await(ctx, &helmv2.HelmReleaseList{}, helmCount, func(o client.Object) bool {
+	return l.await(ctx, &helmv2.HelmReleaseList{}, helmCount, isReleased(version))
+}
+
+// isReleased tells HelmReleases that are Ready with that version of the chart.
+func isReleased(version string) func(client.Object) bool {
+	return func(o client.Object) bool {
 		r := o.(*helmv2.HelmRelease)
 		return r.Status.ObservedGeneration == r.Generation && len(r.Status.History) > 0 && r.Status.History[0].ChartVersion == version &&
 			status(r.Status.Conditions, meta.ReadyCondition) == metav1.ConditionTrue
-	})
+	}
 }

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	helmv2 "github.com/seed-79636ae9/flux/api/helm/v2"
@@ -36,12 +38,14 @@ type lab struct {
 	// components run in the process; counted is the kind, in lower case, whose runs a scenario counts.
 	components []string
 	counted    string
+	// patience bounds what is waited for.
+	patience time.Duration
 }
 
 func newLab(ctx context.Context, plane *testkit.ControlPlane, dir, namespace string) (*lab, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme,
+		corev1.AddToScheme, rbacv1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme,
 		notificationv1.AddToScheme, notificationv1beta3.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
@@ -49,7 +53,7 @@ func newLab(ctx context.Context, plane *testkit.ControlPlane, dir, namespace str
 		}
 	}
 	l := &lab{
-		plane: plane, dir: dir, namespace: namespace,
+		plane: plane, dir: dir, namespace: namespace, patience: patience,
 		components: []string{"source-controller", "kustomize-controller"}, counted: "kustomization",
 	}
 	var err error
@@ -173,14 +177,19 @@ func status(conditions []metav1.Condition, conditionType string) metav1.Conditio
 
 // await watches the namespace until n objects are as they should be.
 func (l *lab) await(ctx context.Context, list client.ObjectList, n int, good func(client.Object) bool) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	return l.awaitIn(ctx, list, n, good, client.InNamespace(l.namespace))
+}
+
+// awaitIn does the same wherever the options say.
+func (l *lab) awaitIn(ctx context.Context, list client.ObjectList, n int, good func(client.Object) bool, options ...client.ListOption) error {
+	ctx, cancel := context.WithTimeout(ctx, l.patience)
 	defer cancel()
-	w, err := l.client.Watch(ctx, list, client.InNamespace(l.namespace))
+	w, err := l.client.Watch(ctx, list, options...)
 	if err != nil {
 		return err
 	}
 	defer w.Stop()
-	are := map[string]bool{}
+	are := map[client.ObjectKey]bool{}
 	for {
 		select {
 		case ev, open := <-w.ResultChan():
@@ -191,14 +200,15 @@ func (l *lab) await(ctx context.Context, list client.ObjectList, n int, good fun
 			if !ok {
 				continue
 			}
-			if delete(are, o.GetName()); good(o) {
-				are[o.GetName()] = true
+			key := client.ObjectKeyFromObject(o)
+			if delete(are, key); ev.Type != watch.Deleted && good(o) {
+				are[key] = true
 			}
 			if len(are) >= n {
 				return nil
 			}
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d objects were as they should be after %s; the end of the log: %s", len(are), n, patience, l.sut.LogTail())
+			return fmt.Errorf("%d of %d objects were as they should be after %s; the end of the log: %s", len(are), n, l.patience, l.sut.LogTail())
 		}
 	}
 }

@@ -1,10 +1,14 @@
-// Command bench prints the figures of docs/benchmarks.md: how fast the system is and what it costs,
-// against a real API server, one line per figure with its goal. It asserts nothing and is no test;
-// `-json` prints lines for a comparison with an earlier run. It needs an otherwise idle machine.
+// Command bench measures how fast the system is and what it costs, against a real API server. It asserts nothing and is no
+// test; `-json` prints lines for a comparison with an earlier run. It needs an otherwise idle machine.
 //
-//	go run ./test/bench [-json] [-dir DIR] [chain] [many] [idle] [stuck] [push] [oci] [git] [index] [crowd] [large] [scale] [helm] [storm] [hook]
+//	go run ./test/bench                            the table of docs/benchmarks.md: 100, 500 and 1,000 applications, and the floor
+//	go run ./test/bench -sizes 500 applications    the part of it that grows with the number of applications
+//	go run ./test/bench alone                      the part that does not
+//	go run ./test/bench growth                     how cost grows up to 5,000 applications, and what to give a process
+//	go run ./test/bench figures                    all single figures; or by name:
+//	go run ./test/bench chain many idle stuck push oci git index crowd large scale helm storm hook
 //
-// It runs the built binary (FLUX_BIN, bin/flux or the PATH) on a control plane of its own.
+// It runs the built binary (FLUX_BIN, bin/flux or the PATH) on control planes of its own.
 package main
 
 import (
@@ -18,6 +22,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-logr/logr"
@@ -76,13 +81,26 @@ type bench struct {
 }
 
 func benches() []bench {
-	return []bench{{"chain", chain}, {"many", many}, {"idle", idle}, {"stuck", stuck}, {"push", push}, {"oci", oci}, {"git", largeGit}, {"index", largeIndex}, {"crowd", crowd}, {"large", large}, {"scale", scale}, {"helm", helm}, {"storm", storm}, {"hook", hook}}
+	return []bench{
+		{"chain", chain}, {"many", many}, {"idle", idle}, {"stuck", stuck}, {"push", push}, {"oci", oci}, {"git", largeGit}, {"index", largeIndex},
+		{"crowd", crowd}, {"large", large}, {"scale", scale}, {"helm", helm}, {"storm", storm}, {"hook", hook},
+	}
+}
+
+// options are what a command line chooses.
+type options struct {
+	asJSON        bool
+	dir, profiles string
+	sizes         []int
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
+	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	asJSON := flags.Bool("json", false, "print one JSON object per figure")
-	dir := flags.String("dir", "", "keep cluster, logs and data in this `directory`; default: a temporary one, removed at the end")
+	flags.BoolVar(&o.asJSON, "json", false, "print one JSON object per figure, or per row of the table with each resource's requests")
+	flags.StringVar(&o.dir, "dir", "", "keep cluster, logs and data in this `directory`; default: a temporary one, removed at the end")
+	flags.StringVar(&o.profiles, "profiles", "", "store profiles of the process in this `directory`, for each phase of the table")
+	sizes := flags.String("sizes", "", "`numbers` of applications, separated by commas; default: 100,500,1000, with growth 10,100,1000,5000")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -90,17 +108,62 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	log.SetLogger(logr.Discard())
-	chosen, err := choose(flags.Args())
+	names := flags.Args()
+	growing := slices.Equal(names, []string{"growth"})
+	if o.sizes, err = parseSizes(*sizes, growing); err != nil {
+		return err
+	}
+	if o.profiles != "" {
+		if err := os.MkdirAll(o.profiles, 0o755); err != nil {
+			return err
+		}
+	}
+	if o.dir == "" {
+		if o.dir, err = os.MkdirTemp("", "flux-bench-*"); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
+	}
+	switch {
+	case growing:
+		return growth(ctx, o, out, os.Stderr)
+	case len(names) == 0:
+		return table(ctx, o, out, true, true)
+	case slices.Equal(names, []string{"applications"}):
+		return table(ctx, o, out, true, false)
+	case slices.Equal(names, []string{"alone"}):
+		return table(ctx, o, out, false, true)
+	case slices.Equal(names, []string{"figures"}):
+		return figures(ctx, o, out, benches())
+	}
+	chosen, err := choose(names)
 	if err != nil {
 		return err
 	}
-	if *dir == "" {
-		if *dir, err = os.MkdirTemp("", "flux-bench-*"); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, os.RemoveAll(*dir)) }()
+	return figures(ctx, o, out, chosen)
+}
+
+func parseSizes(text string, growing bool) ([]int, error) {
+	switch {
+	case text == "" && growing:
+		return []int{10, 100, 1000, 5000}, nil
+	case text == "":
+		return []int{100, 500, 1000}, nil
 	}
-	plane, err := testkit.StartControlPlane(ctx, filepath.Join(*dir, "cluster"))
+	var sizes []int
+	for part := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(part)
+		if err != nil || n < 1 || n > 9999 {
+			return nil, fmt.Errorf("-sizes has %q, want numbers from 1 to 9999", part)
+		}
+		sizes = append(sizes, n)
+	}
+	return sizes, nil
+}
+
+// onPlane runs do with a control plane of its own.
+func onPlane(ctx context.Context, dir string, do func(*testkit.ControlPlane) error) (err error) {
+	plane, err := testkit.StartControlPlane(ctx, filepath.Join(dir, "cluster"))
 	if err != nil {
 		return err
 	}
@@ -108,34 +171,77 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err := testkit.ApplyCRDs(ctx, plane.Config); err != nil {
 		return err
 	}
-	for _, b := range chosen {
-		l, err := newLab(ctx, plane, filepath.Join(*dir, b.name), "bench-"+b.name)
-		if err != nil {
-			return err
-		}
-		figures, err := b.run(ctx, l)
-		if err = errors.Join(err, l.close()); err != nil {
-			return fmt.Errorf("%s: %w", b.name, err)
-		}
-		for _, f := range figures {
-			if err := show(out, f, *asJSON); err != nil {
+	return do(plane)
+}
+
+// table measures each number of applications on a control plane of its own, so that none pays for the objects of another.
+func table(ctx context.Context, o options, out io.Writer, sized, unsized bool) error {
+	s := &sheet{out: out, progress: os.Stderr, asJSON: o.asJSON}
+	measure := func(name string, n int, scenarios func(context.Context, *fleet, *sheet) error) error {
+		dir := filepath.Join(o.dir, name)
+		return onPlane(ctx, dir, func(plane *testkit.ControlPlane) error {
+			l, err := newLab(ctx, plane, filepath.Join(dir, "lab"), "bench")
+			if err != nil {
+				return err
+			}
+			f, err := newFleet(ctx, l, n, o.profiles)
+			if err != nil {
+				return errors.Join(err, l.close())
+			}
+			return errors.Join(scenarios(ctx, f, s), f.close())
+		})
+	}
+	err := func() error {
+		for _, n := range o.sizes {
+			if !sized {
+				break
+			}
+			if err := measure(fmt.Sprint("applications-", n), n, applications); err != nil {
 				return err
 			}
 		}
-	}
-	return nil
+		if !unsized {
+			return nil
+		}
+		return measure("alone", monorepoApps, alone)
+	}()
+	// What was measured before a failure is worth reading.
+	return errors.Join(err, s.print())
+}
+
+// figures runs scenarios of single figures, all on one control plane.
+func figures(ctx context.Context, o options, out io.Writer, chosen []bench) error {
+	return onPlane(ctx, o.dir, func(plane *testkit.ControlPlane) error {
+		for _, b := range chosen {
+			l, err := newLab(ctx, plane, filepath.Join(o.dir, b.name), "bench-"+b.name)
+			if err != nil {
+				return err
+			}
+			figures, err := b.run(ctx, l)
+			if err = errors.Join(err, l.close()); err != nil {
+				return fmt.Errorf("%s: %w", b.name, err)
+			}
+			for _, f := range figures {
+				if err := show(out, f, o.asJSON); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
 }
 
 func choose(names []string) ([]bench, error) {
 	all := benches()
-	if len(names) == 0 {
-		return all, nil
+	var known []string
+	for _, b := range all {
+		known = append(known, b.name)
 	}
 	var chosen []bench
 	for _, name := range names {
-		i := slices.IndexFunc(all, func(b bench) bool { return b.name == name })
+		i := slices.Index(known, name)
 		if i < 0 {
-			return nil, fmt.Errorf("there is no bench %q; there are chain, many, idle, stuck, push, oci, git, index, crowd, large, scale, helm, storm and hook", name)
+			return nil, fmt.Errorf("there is no bench %q; there are applications, alone, growth, figures, or some of %s", name, strings.Join(known, ", "))
 		}
 		chosen = append(chosen, all[i])
 	}

@@ -68,8 +68,8 @@ func chain(ctx context.Context, l *lab) ([]figure, error) {
 	return []figure{measure("chain", seconds(time.Since(start)), 5, "s", note)}, nil
 }
 
-// applications creates manyCount Kustomizations on one source and waits until all are Ready.
-func applications(ctx context.Context, l *lab, interval time.Duration) (*repository, error) {
+// manyApplications creates manyCount Kustomizations on one source and waits until all are Ready.
+func manyApplications(ctx context.Context, l *lab, interval time.Duration) (*repository, error) {
 	files := map[string]*testkit.GitFile{}
 	for i := range manyCount {
 		name := fmt.Sprintf("app-%03d", i)
@@ -100,7 +100,7 @@ func many(ctx context.Context, l *lab) ([]figure, error) {
 		return nil, err
 	}
 	start := time.Now()
-	if _, err := applications(ctx, l, time.Hour); err != nil {
+	if _, err := manyApplications(ctx, l, time.Hour); err != nil {
 		return nil, err
 	}
 	took := time.Since(start)
@@ -139,7 +139,7 @@ func idle(ctx context.Context, l *lab) ([]figure, error) {
 	if err := l.start(ctx, kubeconfig, "--kustomize-concurrent=20", "--interval-jitter-percentage=0"); err != nil {
 		return nil, err
 	}
-	if _, err := applications(ctx, l, idleInterval); err != nil {
+	if _, err := manyApplications(ctx, l, idleInterval); err != nil {
 		return nil, err
 	}
 	// What the first apply has set in motion, watches and Deployments, is over after one interval.

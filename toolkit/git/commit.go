@@ -114,45 +114,37 @@ func (d *Draft) rewrite(ctx context.Context, p *pack, h plumbing.Hash, e *edits,
 	if err != nil {
 		return h, err
 	}
+	byName := make(map[string]treeEntry, len(entries))
+	for _, entry := range entries {
+		byName[entry.name] = entry
+	}
+	for name := range e.below {
+		if _, ok := byName[name]; !ok {
+			return h, &PathError{dir + name}
+		}
+	}
 	raw, err := p.bytes(h, plumbing.TreeObject)
 	if err != nil {
 		return h, err
 	}
-	found := 0
-	for _, entry := range entries {
-		edit := e.below[entry.name]
-		if edit == nil {
-			continue
-		}
-		found++
-		next, err := d.replace(ctx, p, entry, edit, dir+entry.name)
-		if err != nil {
-			return h, err
-		}
-		if next != entry.hash {
-			raw = relink(raw, entry, next)
-		}
-	}
-	if found < len(e.below) {
-		for name := range e.below {
-			if !has(entries, name) {
-				return h, &PathError{dir + name}
+	// The object was read without an error: it consists of entries "<mode> <name>\x00<hash>".
+	for at := 0; at < len(raw); {
+		begin := at + bytes.IndexByte(raw[at:], ' ') + 1
+		end := begin + bytes.IndexByte(raw[begin:], 0)
+		at = end + 1 + len(h)
+		name := string(raw[begin:end])
+		if edit := e.below[name]; edit != nil {
+			next, err := d.replace(ctx, p, byName[name], edit, dir+name)
+			if err != nil {
+				return h, err
 			}
+			copy(raw[end+1:at], next[:])
 		}
 	}
 	if next := (packable{plumbing.TreeObject, raw}); next.hash() != h {
 		return d.put(next.kind, next.content), nil
 	}
 	return h, nil
-}
-
-func has(entries []treeEntry, name string) bool {
-	for _, e := range entries {
-		if e.name == name {
-			return true
-		}
-	}
-	return false
 }
 
 func (d *Draft) replace(ctx context.Context, p *pack, entry treeEntry, e *edits, name string) (plumbing.Hash, error) {
@@ -166,15 +158,6 @@ func (d *Draft) replace(ctx context.Context, p *pack, entry treeEntry, e *edits,
 		return d.put(next.kind, next.content), nil
 	}
 	return entry.hash, nil
-}
-
-// relink replaces the hash of an entry in a tree object.
-func relink(raw []byte, entry treeEntry, next plumbing.Hash) []byte {
-	old := append(append([]byte(" "+entry.name), 0), entry.hash[:]...)
-	at := bytes.Index(raw, old) + len(old) - len(next)
-	out := bytes.Clone(raw)
-	copy(out[at:], next[:])
-	return out
 }
 
 // identity writes who did something, and when, as commits hold it. What would begin another field is left out.

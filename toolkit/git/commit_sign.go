@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	pgp "github.com/ProtonMail/go-crypto/openpgp/packet"
 	"github.com/hiddeco/sshsig"
 	"golang.org/x/crypto/ssh"
 
@@ -40,6 +43,9 @@ func NewPGPSigner(armored, passphrase []byte) (Signer, error) {
 		if len(passphrase) == 0 {
 			return nil, fmt.Errorf("%w: the PGP key is encrypted, and there is no passphrase", ErrSigningKey)
 		}
+		if err := checkCost(armored); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrSigningKey, err)
+		}
 		if err := entity.DecryptPrivateKeys(passphrase); err != nil {
 			return nil, fmt.Errorf("%w: the PGP key cannot be decrypted with the passphrase: %w", ErrSigningKey, err)
 		}
@@ -58,6 +64,70 @@ func encrypted(e *openpgp.Entity) bool {
 		}
 	}
 	return false
+}
+
+// maxArgonExponent bounds the memory that a key may ask for to be decrypted: 2^18 KiB. The key says how much, up to 2^31 KiB, and the
+// library does what it says (RFC 9580, 3.7.1.4).
+const (
+	maxArgonExponent = 18
+	argonMode        = 4
+	argonSalt        = 16
+)
+
+// checkCost refuses keys whose decryption would cost more than a process has.
+func checkCost(armored []byte) error {
+	block, err := armor.Decode(bytes.NewReader(armored))
+	if err != nil {
+		return err
+	}
+	for packets := pgp.NewOpaqueReader(block.Body); ; {
+		p, err := packets.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		const secretKey, secretSubkey = 5, 7
+		if p.Tag != secretKey && p.Tag != secretSubkey {
+			continue
+		}
+		if exponent, ok := argonExponent(p.Contents); ok && exponent > maxArgonExponent {
+			return fmt.Errorf("decrypting the PGP key would take 2^%d KiB of memory, more than 2^%d", exponent, maxArgonExponent)
+		}
+	}
+}
+
+// argonExponent reads how much memory the decryption of a secret key takes, if it takes any to speak of. The public key comes before
+// what says so (RFC 9580, 5.5.3).
+func argonExponent(secretKey []byte) (byte, bool) {
+	const publicKey = 6
+	parsed, err := (&pgp.OpaquePacket{Tag: publicKey, Contents: secretKey}).Parse()
+	public, ok := parsed.(*pgp.PublicKey)
+	if err != nil || !ok {
+		return 0, false
+	}
+	var whole bytes.Buffer
+	if err := public.Serialize(&whole); err != nil {
+		return 0, false
+	}
+	body, err := pgp.NewOpaqueReader(&whole).Next()
+	if err != nil || len(secretKey) <= len(body.Contents) {
+		return 0, false
+	}
+	protection := secretKey[len(body.Contents):]
+	at := 2 // behind the usage and the cipher
+	if protection[0] == 253 {
+		at++ // the mode of the cipher
+	}
+	if public.Version == 6 {
+		at += 2 // the lengths of all this, and of what follows
+	}
+	last := at + 1 + argonSalt + 2
+	if protection[0] < 253 || len(protection) <= last || protection[at] != argonMode {
+		return 0, false
+	}
+	return protection[last], true
 }
 
 func (s *pgpSigner) Sign(payload []byte) ([]byte, error) {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	"github.com/ProtonMail/go-crypto/openpgp/s2k"
 
 	"github.com/seed-79636ae9/flux/toolkit/git"
 )
@@ -141,6 +143,34 @@ func TestSigningKeys(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
 		case err != nil && (strings.Contains(err.Error(), "swordfish") || strings.Contains(err.Error(), "hunter2")):
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, v6 := range []bool{false, true} {
+		config := &packet.Config{
+			V6Keys: v6, AEADConfig: &packet.AEADConfig{}, S2KConfig: &s2k.Config{
+				S2KMode: s2k.Argon2S2K, Argon2Config: &s2k.Argon2Config{NumberOfPasses: 7, DegreeOfParallelism: 5, Memory: 1 << 16},
+			},
+		}
+		if v6 {
+			config.Algorithm = packet.PubKeyAlgoEd25519
+		}
+		e := must(openpgp.NewEntity("bot", "", "bot@example.com", config))
+		check(t, e.EncryptPrivateKeys([]byte("swordfish"), config))
+		var raw bytes.Buffer
+		check(t, e.SerializePrivateWithoutSigning(&raw, config))
+		sensible, costs := []byte{7, 5, 16}, []byte{7, 5, 31}
+		if bytes.Count(raw.Bytes(), sensible) == 0 {
+			t.Fatal("the key does not say what it costs")
+		}
+		for i, content := range [][]byte{raw.Bytes(), bytes.ReplaceAll(raw.Bytes(), sensible, costs)} {
+			var out bytes.Buffer
+			w := must(armor.Encode(&out, openpgp.PrivateKeyType, nil))
+			must(w.Write(content))
+			check(t, w.Close())
+			_, err := git.NewPGPSigner(out.Bytes(), []byte("swordfish"))
+			if i == 0 && err != nil || i == 1 && (!errors.Is(err, git.ErrSigningKey) || !strings.Contains(err.Error(), "2^31 KiB of memory")) {
+				t.Errorf("version 6: %t: a key that costs memory: %v", v6, err)
+			}
 		}
 	}
 	if _, err := git.NewSSHSigner([]byte("hello"), nil); !errors.Is(err, git.ErrSigningKey) {

@@ -29,8 +29,8 @@ var (
 const (
 	reportStatus = capability.ReportStatus
 	pushOptions  = capability.PushOptions
-	// maxReport bounds what a server answers to a push, and maxPushOption one option.
-	maxReport     = 1 << 20
+	// maxReport bounds what a server answers to a push, its hooks included, and maxPushOption one option.
+	maxReport     = 4 << 20
 	maxPushOption = 4096
 )
 
@@ -190,7 +190,8 @@ func (u Update) encode(refs *advertisement, old plumbing.Hash, d *Draft) ([]byte
 	return b.Bytes(), nil
 }
 
-// report reads what became of the push.
+// report reads what became of the push, and then on to the end: a server runs hooks after its report, and might end them with the
+// connection.
 func report(r io.Reader, refs *advertisement, ref string) error {
 	r = &boundedReader{r: r, limit: maxReport, what: "size of the answer to a push"}
 	said := &headBuffer{max: maxReason}
@@ -199,28 +200,36 @@ func report(r io.Reader, refs *advertisement, ref string) error {
 		demuxer.Progress = said
 		r = &packStream{demuxer}
 	}
-	lines := pktline.NewScanner(r)
+	known, err := verdict(pktline.NewScanner(r), ref, said)
+	if known {
+		_, _ = io.Copy(io.Discard, r)
+	}
+	return err
+}
+
+// verdict reads the report up to what it says of the reference.
+func verdict(lines *pktline.Scanner, ref string, said *headBuffer) (known bool, err error) {
 	unpacked := false
 	for lines.Scan() {
 		line := strings.TrimSuffix(string(lines.Bytes()), "\n")
 		if status, ok := strings.CutPrefix(line, "unpack "); ok {
 			if status != "ok" {
-				return rejected(status, said)
+				return true, rejected(status, said)
 			}
 			unpacked = true
 			continue
 		}
 		if line == "ok "+ref && unpacked {
-			return nil
+			return true, nil
 		}
 		if reason, ok := strings.CutPrefix(line, "ng "+ref+" "); ok {
-			return rejected(reason, said)
+			return true, rejected(reason, said)
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return protocolError("answer to the push", err)
+		return false, protocolError("answer to the push", err)
 	}
-	return fmt.Errorf("read the answer to the push: %w", io.ErrUnexpectedEOF)
+	return false, fmt.Errorf("read the answer to the push: %w", io.ErrUnexpectedEOF)
 }
 
 // rejected words a refusal, with what the hooks of the server had to say. A lost race looks like one; how it is worded

@@ -252,6 +252,25 @@ func TestPushHooks(t *testing.T) {
 	}
 }
 
+// A hook that the server runs after the push is not cut off: whoever is to be told of the push, is.
+func TestPushWaitsForHooks(t *testing.T) {
+	server := gitServer(t)
+	shell := must(testkit.NewGitSSHServer(server.Root, testkit.SSHServerOptions{}))
+	t.Cleanup(shell.Close)
+	repo := shelf(t, server)
+	script := "#!/bin/sh\necho begun\nsleep 0.3\necho more\necho x >>told\n"
+	check(t, os.WriteFile(filepath.Join(repo.Dir, "hooks", "post-receive"), []byte(script), 0o755))
+	for i, client := range []*git.Client{
+		clientOf(t, git.Options{URL: server.URL + "/app.git"}), clientOf(t, git.Options{URL: shell.URL + "/app.git", Auth: sshAuth(shell)}),
+	} {
+		d := draft(t, client, "main", edit("a.yaml", fmt.Sprintf("a: %d\n", i+10)))
+		check(t, client.Push(t.Context(), d, git.Update{Ref: "refs/heads/main"}, t.TempDir()))
+		if told := string(must(os.ReadFile(filepath.Join(repo.Dir, "told")))); told != strings.Repeat("x\n", i+1) {
+			t.Errorf("after push %d the hook has written %q", i, told)
+		}
+	}
+}
+
 // reliability 049: names that no reference can have are refused before anybody is asked, deletions among them.
 func TestPushRefuses(t *testing.T) {
 	server := gitServer(t)

@@ -133,9 +133,9 @@ type Options struct {
 	Gone func(kind, namespace, name string)
 	// Clock may be replaced by a test; nil: the real one.
 	Clock clock.WithTickerAndDelayedExecution
-	// Concurrent is the number of work slots (--concurrent).
+	// Concurrent is the number of workers (--concurrent).
 	Concurrent int
-	// MaxParked is how many waits may be parked besides (--max-parked).
+	// MaxParked is how many runs may wait without a worker (--max-parked); further ones keep theirs.
 	MaxParked int
 	// JitterPercent spreads the interval by so many percent in both directions (_common 8).
 	JitterPercent int

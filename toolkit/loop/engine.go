@@ -29,26 +29,40 @@ const conflictDelay = 50 * time.Millisecond
 type engine[O Object] struct {
 	c       *Controller[O]
 	o       Options
-	slots   slots
 	parking *parking
 	writes  *writes
 }
 
 func newEngine[O Object](c *Controller[O], o Options) *engine[O] {
 	o = o.withDefaults()
-	return &engine[O]{c: c, o: o, slots: newSlots(o.Concurrent), parking: newParking(), writes: newWrites()}
+	return &engine[O]{c: c, o: o, parking: newParking(o.MaxParked), writes: newWrites()}
 }
 
-// Reconcile implements reconcile.Reconciler.
+// Reconcile implements reconcile.Reconciler. It returns when the run has ended, or has parked.
 func (e *engine[O]) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
-	if err := e.slots.take(ctx); err != nil {
+	stay, start := e.parking.attend(req.NamespacedName)
+	if stay == nil {
 		return reconcile.Result{}, nil
 	}
-	s := &session[O]{e: e, key: req.NamespacedName, holdsSlot: true, start: e.o.Clock.Now()}
-	defer s.release()
+	if start {
+		go e.run(context.WithValue(ctx, readsKey{}, stay.reads), req)
+	}
+	return stay.wait()
+}
 
-	ctx = e.parking.begin(ctx, req.NamespacedName)
-	defer e.parking.end(req.NamespacedName)
+// run is the goroutine of a run.
+func (e *engine[O]) run(ctx context.Context, req reconcile.Request) {
+	var o ending
+	defer func() {
+		o.panicked = recover()
+		e.parking.end(req.NamespacedName, o)
+	}()
+	o.result, o.err = e.once(ctx, req)
+}
+
+// once looks at the object.
+func (e *engine[O]) once(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	s := &session[O]{e: e, key: req.NamespacedName, start: e.o.Clock.Now()}
 	obj := e.c.New()
 	if err := e.o.Client.Get(ctx, req.NamespacedName, obj); err != nil {
 		if apierrors.IsNotFound(err) {

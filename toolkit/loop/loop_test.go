@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlevent "sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -370,7 +371,7 @@ func TestTokensWait(t *testing.T) {
 	for _, wait := range []bool{false, true} {
 		b := newBench(t, Policy{TokensWait: wait}, newWidget())
 		ctx, cancel := context.WithCancelCause(context.Background())
-		b.engine.parking.begin(context.Background(), widgetKey)
+		b.engine.parking.attend(widgetKey)
 		b.engine.parking.read(widgetKey, newWidget(), !wait)
 		b.engine.parking.enter(widgetKey, cancel)
 		asked, changed := newWidget(), newWidget()
@@ -533,13 +534,21 @@ func TestStaleCache(t *testing.T) {
 	}
 }
 
-// A parked run holds no slot and is ended by an interruption; its verdict is Interrupted's.
+// parkable lets runs of the bench park. It returns the keys that the queue is asked for.
+func (b *bench) parkable(most int) chan types.NamespacedName {
+	woken := make(chan types.NamespacedName, 10)
+	b.engine.parking.most = most
+	b.engine.parking.openFor(func(key types.NamespacedName) { woken <- key })
+	return woken
+}
+
+// A parked run holds no worker and is ended by an interruption; its verdict is Interrupted's, and the worker that comes
+// for it has its result. What the queue has delivered meanwhile is looked at again.
 func TestPark(t *testing.T) {
 	b := newBench(t, Policy{}, newWidget())
-	parked := make(chan struct{})
+	woken := b.parkable(1)
 	b.do.reconcile = func(ctx context.Context, _ *widget, run *Run) error {
 		err := run.Park(ctx, func(ctx context.Context) error {
-			close(parked)
 			<-ctx.Done()
 			return ctx.Err()
 		})
@@ -548,26 +557,99 @@ func TestPark(t *testing.T) {
 		}
 		return Interrupted("HealthCheckCanceled", err)
 	}
-	done := make(chan error)
-	go func() {
-		_, err := b.run()
-		done <- err
-	}()
-	<-parked
-	if err := b.engine.slots.take(context.Background()); err != nil {
-		t.Fatal(err)
+	limits := &limiter{workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Second, time.Minute), b.engine.parking}
+	request := reconcile.Request{NamespacedName: widgetKey}
+	limits.When(request)
+	for range 2 {
+		if result := b.step(); result != (reconcile.Result{}) {
+			t.Errorf("the worker of a parked run has the result %v", result)
+		}
+		limits.Forget(request)
 	}
-	b.engine.slots.give()
+	if len(woken) > 0 {
+		t.Error("the queue is asked for a run that waits")
+	}
 	b.engine.parking.interrupt(widgetKey)
-	if err := <-done; err != nil {
-		t.Error(err)
+	if got := <-woken; got != widgetKey {
+		t.Errorf("the queue is asked for %s", got)
+	}
+	if n := limits.NumRequeues(request); n != 1 {
+		t.Errorf("%d failures are counted, want 1", n)
+	}
+	if result := b.step(); result.RequeueAfter == 0 {
+		t.Errorf("result = %v", result)
 	}
 	if got := status.Find(b.get().Status.Conditions, meta.ReadyCondition); got == nil || got.Reason != "HealthCheckCanceled" {
 		t.Errorf("Ready = %v", got)
 	}
-	if len(b.engine.slots) != 0 {
-		t.Errorf("%d slots are still taken", len(b.engine.slots))
+	if got := <-woken; got != widgetKey {
+		t.Errorf("what was delivered meanwhile is lost: %s", got)
 	}
+	if limits.Forget(request); limits.NumRequeues(request) != 0 {
+		t.Error("failures are counted after the end")
+	}
+	if b.engine.parking.drain(); b.engine.parking.parked != 0 {
+		t.Errorf("%d runs are parked", b.engine.parking.parked)
+	}
+}
+
+// Where no more may park, a run keeps its worker.
+func TestParkFull(t *testing.T) {
+	b := newBench(t, Policy{}, newWidget())
+	woken := b.parkable(0)
+	b.do.reconcile = func(ctx context.Context, _ *widget, run *Run) error {
+		return run.Park(ctx, func(context.Context) error { return nil })
+	}
+	b.step()
+	if got := status.Find(b.get().Status.Conditions, meta.ReadyCondition); got == nil || got.Status != metav1.ConditionTrue || len(woken) > 0 {
+		t.Errorf("Ready = %v, %d asked for", got, len(woken))
+	}
+}
+
+// A shutdown ends parked runs without a worker, and silently; the process waits for that.
+func TestParkShutdown(t *testing.T) {
+	b := newBench(t, Policy{}, newWidget())
+	woken := b.parkable(1)
+	finished := false
+	b.do.reconcile = func(ctx context.Context, _ *widget, run *Run) error {
+		err := run.Park(ctx, func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		finished = true
+		return Fail("Broken", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	if _, err := b.engine.Reconcile(ctx, reconcile.Request{NamespacedName: widgetKey}); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	b.engine.parking.drain()
+	if !finished || b.writes != 0 || len(b.events.take()) != 0 {
+		t.Errorf("finished: %t, %d writes", finished, b.writes)
+	}
+	<-woken
+}
+
+// A panic after a wait reaches the worker, which contains it.
+func TestParkPanic(t *testing.T) {
+	b := newBench(t, Policy{}, newWidget())
+	woken := b.parkable(1)
+	b.do.reconcile = func(ctx context.Context, _ *widget, run *Run) error {
+		_ = run.Park(ctx, func(context.Context) error { return nil })
+		panic("at the end")
+	}
+	b.step()
+	<-woken
+	defer func() {
+		if r := recover(); r != "at the end" {
+			t.Errorf("recovered %v", r)
+		}
+		if got := status.Find(b.get().Status.Conditions, meta.ReadyCondition); got == nil || !strings.Contains(got.Message, "panic while reconciling") {
+			t.Errorf("Ready = %v", got)
+		}
+	}()
+	b.step()
 }
 
 // What changes between the start of a run and its wait ends the wait: controller-runtime tells it again only after the run. What the run
@@ -659,9 +741,9 @@ func TestOutdatedBeforeParking(t *testing.T) {
 		})
 	}
 	for generation, want := range map[int64]bool{1: true, 2: false} {
-		p, ended, read := newParking(), false, newWidget()
+		p, ended, read := newParking(0), false, newWidget()
 		read.Generation = generation
-		p.begin(context.Background(), widgetKey)
+		p.attend(widgetKey)
 		p.outdate(widgetKey, changed, true)
 		p.read(widgetKey, read, true)
 		p.enter(widgetKey, func(error) { ended = true })
@@ -674,8 +756,9 @@ func TestOutdatedBeforeParking(t *testing.T) {
 // Clients note what runs read, and only that.
 func TestNoting(t *testing.T) {
 	b := newBench(t, Policy{}, newWidget())
-	p := newParking()
-	ctx := p.begin(context.Background(), widgetKey)
+	p := newParking(0)
+	run, _ := p.attend(widgetKey)
+	ctx := context.WithValue(context.Background(), readsKey{}, run.reads)
 	var w widget
 	if err := NotingReader(b.client).Get(ctx, types.NamespacedName{Name: "absent"}, &w); err == nil {
 		t.Fatal("an object that does not exist was read")

@@ -179,7 +179,7 @@ func (r *Run) Again(after time.Duration) {
 // resourceVersion; a lost race is resolved as at the end of the run.
 func (r *Run) Persist(ctx context.Context) error { return r.persist(ctx) }
 
-// Park gives the work slot back, calls wait and takes a slot again. The context of wait ends with the cause
+// Park lets the worker go, calls wait and waits for a worker again. The context of wait ends with the cause
 // ErrInterrupted when something newer is to be done for the object. The kind must have closed trees and
 // dropped objects before, and wait must not touch the object: progress may be written while it runs.
 func (r *Run) Park(ctx context.Context, wait func(context.Context) error) error {

@@ -32,13 +32,12 @@ const (
 
 // session is one request: the object, its run, and what the API server knows of it.
 type session[O Object] struct {
-	e         *engine[O]
-	ctx       context.Context
-	key       types.NamespacedName
-	start     time.Time
-	holdsSlot bool
-	obj       O // the working copy; only the request's goroutine touches it
-	run       *Run
+	e     *engine[O]
+	ctx   context.Context
+	key   types.NamespacedName
+	start time.Time
+	obj   O // the working copy; only the request's goroutine touches it
+	run   *Run
 	// readyBefore is the Ready condition the run started from; nil: none.
 	readyBefore *metav1.Condition
 
@@ -111,13 +110,6 @@ func reset(obj any, token string, handled bool) bool {
 	return asked == token && asked != r.GetLastHandledResetRequest()
 }
 
-func (s *session[O]) release() {
-	if s.holdsSlot {
-		s.holdsSlot = false
-		s.e.slots.give()
-	}
-}
-
 func (s *session[O]) stopWatchdog() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,21 +174,22 @@ func (s *session[O]) persist(ctx context.Context) error {
 	return nil
 }
 
-// park runs wait without a work slot, interruptible by the loop.
+// park runs wait without a worker, interruptible by the loop.
 func (s *session[O]) park(ctx context.Context, wait func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s.e.parking.enter(s.key, cancel)
 	defer s.e.parking.leave(s.key)
-	s.release()
+	yielded := s.e.parking.yield(s.key)
 	err := wait(ctx)
 	if errors.Is(context.Cause(ctx), ErrInterrupted) && err != nil {
 		err = fmt.Errorf("%w: %w", ErrInterrupted, err)
 	}
-	if takeErr := s.e.slots.take(s.ctx); takeErr != nil {
-		return takeErr
+	if yielded {
+		if ending := s.e.parking.resume(s.ctx, s.key); ending != nil {
+			return ending
+		}
 	}
-	s.holdsSlot = true
 	return err
 }
 

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	ctrlevent "sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -71,9 +72,12 @@ func (c *Controller[O]) SetupWithManager(mgr ctrl.Manager, o Options) (*Handle, 
 	}
 	ctl, err := controller.New(name, mgr, controller.Options{
 		Reconciler:              e,
-		MaxConcurrentReconciles: o.Concurrent + o.MaxParked,
-		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](o.MinRetryDelay, o.MaxRetryDelay),
-		LogConstructor:          logConstructor(mgr.GetLogger(), name, gvk),
+		MaxConcurrentReconciles: o.Concurrent,
+		RateLimiter: &limiter{
+			TypedRateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](o.MinRetryDelay, o.MaxRetryDelay),
+			parking:          e.parking,
+		},
+		LogConstructor: logConstructor(mgr.GetLogger(), name, gvk),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("setting up the %s controller: %w", c.Kind, err)
@@ -84,6 +88,7 @@ func (c *Controller[O]) SetupWithManager(mgr ctrl.Manager, o Options) (*Handle, 
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.queue = q
+			e.parking.openFor(func(key types.NamespacedName) { q.Add(reconcile.Request{NamespacedName: key}) })
 			return nil
 		}),
 		source.Kind[client.Object](mgr.GetCache(), c.New(), e.own()),
@@ -96,7 +101,25 @@ func (c *Controller[O]) SetupWithManager(mgr ctrl.Manager, o Options) (*Handle, 
 			return nil, fmt.Errorf("watching for the %s controller: %w", c.Kind, err)
 		}
 	}
-	return h, nil
+	// Parked runs have no worker that the manager would wait for.
+	return h, mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+		<-ctx.Done()
+		e.parking.drain()
+		return nil
+	}))
+}
+
+// limiter keeps the count of failures while a run is parked: its worker returns without an error, which says nothing yet.
+type limiter struct {
+	workqueue.TypedRateLimiter[reconcile.Request]
+	parking *parking
+}
+
+// Forget implements workqueue.TypedRateLimiter.
+func (l *limiter) Forget(r reconcile.Request) {
+	if !l.parking.isParked(r.NamespacedName) {
+		l.TypedRateLimiter.Forget(r)
+	}
 }
 
 // logConstructor gives the log lines of a run the keys that `flux logs` reads (wire.md 18b).

@@ -103,7 +103,8 @@ func (p *Picker) Reconcile(ctx context.Context, obj *imagev1.ImagePolicy, run *l
 // gather reads what the choice depends on, and checks it (imagepolicy 3-7).
 func (p *Picker) gather(ctx context.Context, r *request) (err error) {
 	if r.obj.GetDigestReflectionPolicy() == imagev1.ReflectAlways && !r.obj.Spec.Interval.IsSet() {
-		return loop.Stall(imagev1.IntervalNotConfiguredReason, fmt.Errorf("spec.interval must be set when spec.digestReflectionPolicy is set to '%s'", imagev1.ReflectAlways))
+		return loop.Stall(imagev1.IntervalNotConfiguredReason,
+			fmt.Errorf("spec.interval must be set when spec.digestReflectionPolicy is set to '%s'", imagev1.ReflectAlways))
 	}
 	if r.repo, err = p.repository(ctx, r.obj); err != nil {
 		return err
@@ -125,7 +126,8 @@ func (p *Picker) repository(ctx context.Context, obj *imagev1.ImagePolicy) (*ima
 	key := repositoryOf(obj)
 	foreign := key.Namespace != obj.Namespace
 	if foreign && p.NoCrossNamespaceRefs {
-		return nil, loop.Fail(meta.AccessDeniedReason, fmt.Errorf("cannot access '%s/%s', cross-namespace references have been blocked", imagev1.ImageRepositoryKind, key))
+		return nil, loop.Fail(meta.AccessDeniedReason,
+			fmt.Errorf("cannot access '%s/%s', cross-namespace references have been blocked", imagev1.ImageRepositoryKind, key))
 	}
 	var repo imagev1.ImageRepository
 	if err := p.Client.Get(ctx, key, &repo); err != nil {
@@ -143,7 +145,8 @@ func (p *Picker) repository(ctx context.Context, obj *imagev1.ImagePolicy) (*ima
 	case err != nil:
 		return nil, loop.Fail(imagev1.FailureReason, err)
 	case !admitted:
-		return nil, loop.Fail(meta.AccessDeniedReason, fmt.Errorf("cannot access '%s/%s': its spec.accessFrom does not admit the namespace '%s'", imagev1.ImageRepositoryKind, key, obj.Namespace))
+		return nil, loop.Fail(meta.AccessDeniedReason,
+			fmt.Errorf("cannot access '%s/%s': its spec.accessFrom does not admit the namespace '%s'", imagev1.ImageRepositoryKind, key, obj.Namespace))
 	}
 	return &repo, nil
 }
@@ -172,10 +175,10 @@ func (p *Picker) list(ctx context.Context, r *request) (tags.List, error) {
 	key := client.ObjectKeyFromObject(r.repo)
 	list, err := p.stored(key, r.image)
 	if err == nil && len(list.Tags) == 0 && r.obj.Status.LatestRef != nil {
-		// All policies of a process that has just started would complain otherwise. How the wait has ended is told by what
-		// there is then.
+		// All policies of a process that has just started would complain otherwise, and those of an image that was just
+		// replaced by another one. How the wait has ended is told by what there is then.
 		bounded, cancel := context.WithTimeout(ctx, patience)
-		_ = r.run.Park(bounded, func(ctx context.Context) error { return p.Tags.Await(ctx, key) })
+		_ = r.run.Park(bounded, func(ctx context.Context) error { return p.Tags.Await(ctx, key, r.image.Name()) })
 		cancel()
 		list, err = p.stored(key, r.image)
 	}
@@ -309,11 +312,12 @@ func (p *Picker) onRepository(before, after client.Object) []types.NamespacedNam
 
 // news reports whether an ImageRepository has changed in what policies see of it.
 func news(before, after *imagev1.ImageRepository) bool {
-	revision := func(obj *imagev1.ImageRepository) string {
-		if obj.Status.LastScanResult == nil {
-			return ""
+	// Two lists may have one checksum of four bytes.
+	tags := func(obj *imagev1.ImageRepository) string {
+		if last := obj.Status.LastScanResult; last != nil {
+			return fmt.Sprint(last.Revision, last.TagCount, last.LatestTags)
 		}
-		return obj.Status.LastScanResult.Revision
+		return ""
 	}
-	return revision(before) != revision(after) || before.Status.CanonicalImageName != after.Status.CanonicalImageName || before.Generation != after.Generation
+	return tags(before) != tags(after) || before.Status.CanonicalImageName != after.Status.CanonicalImageName || before.Generation != after.Generation
 }

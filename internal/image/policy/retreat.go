@@ -73,7 +73,7 @@ func decide(c *chooser, list []string, previous string, seen absence, now time.T
 func (p *Picker) choose(ctx context.Context, r *request, list []string) (decision, error) {
 	key := types.NamespacedName{Namespace: r.obj.Namespace, Name: r.obj.Name}
 	previous := ""
-	if ref := r.obj.Status.LatestRef; ref != nil && ref.Name == r.repo.Spec.Image && !excluded(r.repo, ref.Tag) {
+	if ref := r.obj.Status.LatestRef; ref != nil && r.isImage(ref.Name) && !excluded(r.repo, ref.Tag) {
 		previous = ref.Tag
 	}
 	exists := func() (bool, error) { return p.exists(ctx, r, previous) }
@@ -86,6 +86,12 @@ func (p *Picker) choose(ctx context.Context, r *request, list []string) (decisio
 		return d, err
 	}
 	return d, loop.Fail(imagev1.FailureReason, err)
+}
+
+// isImage reports whether the name is one for the image of the request. There may be several.
+func (r *request) isImage(name string) bool {
+	image, err := repository.Parse(name, r.repo.Spec.Insecure)
+	return err == nil && image.Name() == r.image.Name()
 }
 
 // exists asks the registry about a tag that the list lacks. Its errors are verdicts.

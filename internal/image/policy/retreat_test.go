@@ -16,6 +16,15 @@ import (
 func TestDecide(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	outage := errors.New("no answer")
+	const two = "2.0.0"
+	cut := decision{tag: two, held: "the list of tags lacks 2.0.0, which the registry still has", again: recheckAfter}
+	gone := func(since time.Time) decision {
+		return decision{
+			tag: two, held: "the registry has 2.0.0 no longer, 1.0.0 follows unless it comes back",
+			again: confirmAfter - now.Sub(since), absent: absence{two, since},
+		}
+	}
+	earlier := now.Add(-4 * time.Second)
 	tests := map[string]struct {
 		tags     string
 		previous string
@@ -25,23 +34,24 @@ func TestDecide(t *testing.T) {
 		want     decision
 		wantErr  error
 	}{
-		"the first choice":                       {tags: "1.0.0 2.0.0", want: decision{tag: "2.0.0"}},
-		"a newer one":                            {tags: "1.0.0 2.0.0", previous: "1.0.0", want: decision{tag: "2.0.0"}},
-		"the list is cut short":                  {tags: "1.0.0", previous: "2.0.0", exists: true, want: decision{tag: "2.0.0", held: "the list of tags lacks 2.0.0, which the registry still has", again: recheckAfter}},
-		"the registry does not tell":             {tags: "1.0.0", previous: "2.0.0", err: outage, wantErr: outage},
-		"it is gone":                             {tags: "1.0.0", previous: "2.0.0", want: decision{tag: "2.0.0", held: "the registry has 2.0.0 no longer, 1.0.0 follows unless it comes back", again: confirmAfter, absent: absence{"2.0.0", now}}},
-		"it is gone for a while":                 {tags: "1.0.0", previous: "2.0.0", seen: absence{"2.0.0", now.Add(-4 * time.Second)}, want: decision{tag: "2.0.0", held: "the registry has 2.0.0 no longer, 1.0.0 follows unless it comes back", again: 6 * time.Second, absent: absence{"2.0.0", now.Add(-4 * time.Second)}}},
-		"another one is gone":                    {tags: "1.0.0", previous: "2.0.0", seen: absence{"3.0.0", now.Add(-time.Hour)}, want: decision{tag: "2.0.0", held: "the registry has 2.0.0 no longer, 1.0.0 follows unless it comes back", again: confirmAfter, absent: absence{"2.0.0", now}}},
-		"it is gone for good":                    {tags: "1.0.0", previous: "2.0.0", seen: absence{"2.0.0", now.Add(-confirmAfter)}, want: decision{tag: "1.0.0"}},
-		"it came back":                           {tags: "1.0.0", previous: "2.0.0", seen: absence{"2.0.0", now.Add(-time.Hour)}, exists: true, want: decision{tag: "2.0.0", held: "the list of tags lacks 2.0.0, which the registry still has", again: recheckAfter}},
-		"a newer one comes while it is gone":     {tags: "1.0.0 3.0.0", previous: "2.0.0", seen: absence{"2.0.0", now}, want: decision{tag: "3.0.0"}},
-		"the list has nothing to choose from":    {tags: "latest", previous: "2.0.0", exists: true, wantErr: errNoMatch},
-		"nothing at all":                         {previous: "2.0.0", wantErr: errNoCandidates},
+		"the first choice":                       {tags: "1.0.0 2.0.0", want: decision{tag: two}},
+		"a newer one":                            {tags: "1.0.0 2.0.0", previous: "1.0.0", want: decision{tag: two}},
+		"the list is cut short":                  {tags: "1.0.0", previous: two, exists: true, want: cut},
+		"the registry does not tell":             {tags: "1.0.0", previous: two, err: outage, wantErr: outage},
+		"it is gone":                             {tags: "1.0.0", previous: two, want: gone(now)},
+		"it is gone for a while":                 {tags: "1.0.0", previous: two, seen: absence{two, earlier}, want: gone(earlier)},
+		"another one is gone":                    {tags: "1.0.0", previous: two, seen: absence{"3.0.0", now.Add(-time.Hour)}, want: gone(now)},
+		"it is gone for good":                    {tags: "1.0.0", previous: two, seen: absence{two, now.Add(-confirmAfter)}, want: decision{tag: "1.0.0"}},
+		"it came back":                           {tags: "1.0.0", previous: two, seen: absence{two, now.Add(-time.Hour)}, exists: true, want: cut},
+		"a newer one comes while it is gone":     {tags: "1.0.0 3.0.0", previous: two, seen: absence{two, now}, want: decision{tag: "3.0.0"}},
+		"the list has nothing to choose from":    {tags: "latest", previous: two, exists: true, wantErr: errNoMatch},
+		"nothing at all":                         {previous: two, wantErr: errNoCandidates},
 		"the policy wants no such tags any more": {tags: "1.0.0", previous: "latest", want: decision{tag: "1.0.0"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := decide(compile(t, semverPolicy("*")), strings.Fields(tt.tags), tt.previous, tt.seen, now, func() (bool, error) { return tt.exists, tt.err })
+			exists := func() (bool, error) { return tt.exists, tt.err }
+			got, err := decide(compile(t, semverPolicy("*")), strings.Fields(tt.tags), tt.previous, tt.seen, now, exists)
 			if !errors.Is(err, tt.wantErr) {
 				t.Fatalf("error %v, want %v", err, tt.wantErr)
 			}
@@ -120,7 +130,8 @@ func TestNeverBackwards(t *testing.T) {
 		}},
 		{"numerical", filtered(numerical("asc"), "^[a-z]+-(?P<n>[0-9.]+)$", "$n"), func(w *rand.Rand) func(int) string {
 			return func(int) string {
-				return []string{"main", "dev"}[w.IntN(2)] + "-" + []string{fmt.Sprint(w.IntN(40)), fmt.Sprintf("%d.0", w.IntN(40)), "90071992547409" + fmt.Sprint(90+w.IntN(9))}[w.IntN(3)]
+				number := []string{fmt.Sprint(w.IntN(40)), fmt.Sprintf("%d.0", w.IntN(40)), fmt.Sprintf("90071992547409%d", 90+w.IntN(9))}
+				return []string{"main-", "dev-"}[w.IntN(2)] + number[w.IntN(len(number))]
 			}
 		}},
 		{"numerical, descending", numerical("desc"), func(w *rand.Rand) func(int) string {

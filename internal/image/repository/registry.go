@@ -62,8 +62,10 @@ func (r *Registries) CheckIdentity(obj *imagev1.ImageRepository) error {
 	if !cloud(obj) || obj.Spec.ServiceAccountName == "" || r.options.ObjectLevel {
 		return nil
 	}
-	return loop.Stall(meta.FeatureGateDisabledReason, fmt.Errorf("use the service account '%s/%s' with provider '%s': %w: switch it on, or remove serviceAccountName",
-		obj.Namespace, obj.Spec.ServiceAccountName, obj.Spec.Provider, auth.ErrFeatureGate))
+	return loop.Stall(meta.FeatureGateDisabledReason, fmt.Errorf(
+		"use the service account '%s/%s' with provider '%s': %w: switch it on, or remove serviceAccountName",
+		obj.Namespace, obj.Spec.ServiceAccountName, obj.Spec.Provider, auth.ErrFeatureGate,
+	))
 }
 
 func cloud(obj *imagev1.ImageRepository) bool {
@@ -179,7 +181,8 @@ func dockerConfig(data map[string][]byte) ([]byte, error) {
 	if entries, ok := data[corev1.DockerConfigKey]; ok {
 		return append(append([]byte(`{"auths":`), entries...), '}'), nil
 	}
-	return nil, &secret.KeyError{Key: oci.DockerConfigKey, Err: fmt.Errorf("%w: only Secrets of type %s hold credentials of registries", secret.ErrMissing, corev1.SecretTypeDockerConfigJson)}
+	err := fmt.Errorf("%w: only Secrets of type %s hold credentials of registries", secret.ErrMissing, corev1.SecretTypeDockerConfigJson)
+	return nil, &secret.KeyError{Key: oci.DockerConfigKey, Err: err}
 }
 
 // material returns the TLS material of a Secret that is there for nothing else (imagerepository 26).

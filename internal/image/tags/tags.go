@@ -186,25 +186,32 @@ func (d *Database) Remove(key types.NamespacedName) error {
 	return nil
 }
 
-// Await returns when the object has a list or may have one, or with the cause for which ctx has ended.
-func (d *Database) Await(ctx context.Context, key types.NamespacedName) error {
+// Await returns when the object has tags of the image, or with the cause for which ctx has ended.
+func (d *Database) Await(ctx context.Context, key types.NamespacedName, image string) error {
+	for {
+		put := d.putting(key)
+		// What was put before the channel was there has told nobody.
+		if list, err := d.Get(key); err != nil || list.Image == image && len(list.Tags) > 0 {
+			return err
+		}
+		select {
+		case <-put:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// putting is closed when a list of the object is put the next time.
+func (d *Database) putting(key types.NamespacedName) <-chan struct{} {
 	d.waitMu.Lock()
+	defer d.waitMu.Unlock()
 	put := d.waiting[key]
 	if put == nil {
 		put = make(chan struct{})
 		d.waiting[key] = put
 	}
-	d.waitMu.Unlock()
-	// What was put before the channel was there has told nobody.
-	if list, err := d.Get(key); err != nil || len(list.Tags) > 0 {
-		return err
-	}
-	select {
-	case <-put:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return put
 }
 
 func (d *Database) wake(key types.NamespacedName) {
@@ -216,9 +223,12 @@ func (d *Database) wake(key types.NamespacedName) {
 	}
 }
 
-// Collect forgets the objects that no longer exist. Living returns the names of those that do, in a namespace; where it
-// fails, everything stays. The first error ends the collection (imagerepository 20, 31).
-func (d *Database) Collect(ctx context.Context, living func(ctx context.Context, namespace string) (map[string]bool, error)) (removed int, err error) {
+// Living returns the names of the objects that exist in a namespace.
+type Living func(ctx context.Context, namespace string) (map[string]bool, error)
+
+// Collect forgets the objects that no longer exist. Where nobody knows whether they do, everything stays. The first error
+// ends the collection (imagerepository 20, 31).
+func (d *Database) Collect(ctx context.Context, living Living) (removed int, err error) {
 	namespaces, err := d.entries(lists)
 	if err != nil {
 		return 0, err

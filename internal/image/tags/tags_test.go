@@ -355,20 +355,21 @@ func TestAwait(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	done := make(chan error, 2)
 	for range 2 {
-		go func() { done <- d.Await(ctx, app) }()
+		go func() { done <- d.Await(ctx, app, image) }()
 	}
+	put(t, d, app, "ghcr.io/team/other", "a")
 	put(t, d, app, image, "a")
 	for range 2 {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	}
-	if err := d.Await(ctx, app); err != nil {
+	if err := d.Await(ctx, app, image); err != nil {
 		t.Errorf("what is there is awaited: %v", err)
 	}
 	over := errors.New("over")
 	cancel(over)
-	if err := d.Await(ctx, types.NamespacedName{Namespace: "team", Name: "other"}); !errors.Is(err, over) {
+	if err := d.Await(ctx, app, "ghcr.io/team/other"); !errors.Is(err, over) {
 		t.Errorf("error %v, want the cause", err)
 	}
 }

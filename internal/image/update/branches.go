@@ -34,8 +34,8 @@ func newBranches(c clock.Clock) *branches {
 	return &branches{clock: c, locks: map[string]*branchLock{}}
 }
 
-// lock waits, without a work slot, until nobody else works on the branch or the wait has been long. What ends a parked wait does not end this one: the
-// run looks at its object again before it pushes.
+// lock waits, without a work slot, until nobody else works on the branch or the wait has been long. What ends a parked wait does
+// not end this one: the run looks at its object again before it pushes.
 func (b *branches) lock(ctx context.Context, run *loop.Run, key string) (unlock func(), err error) {
 	b.mu.Lock()
 	l := b.locks[key]

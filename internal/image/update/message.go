@@ -95,8 +95,9 @@ func message(ctx context.Context, obj *imagev1.ImageUpdateAutomation, changes []
 // templateFailed tells fields that templates of older versions use from other mistakes.
 func templateFailed(err error) error {
 	for field, instead := range map[string]string{
-		"Updated":     "template uses removed '.Updated' field. Please use '.Changed' instead. See: " + templateHelp,
-		"ImageResult": "template uses removed '.Changed.ImageResult' field. Please use '.Changed.FileChanges' or '.Changed.Objects' instead. See: " + templateHelp,
+		"Updated": "template uses removed '.Updated' field. Please use '.Changed' instead. See: " + templateHelp,
+		"ImageResult": "template uses removed '.Changed.ImageResult' field. " +
+			"Please use '.Changed.FileChanges' or '.Changed.Objects' instead. See: " + templateHelp,
 	} {
 		if strings.Contains(err.Error(), "can't evaluate field "+field+" in type ") {
 			return loop.Stall(imagev1.RemovedTemplateFieldReason, errors.New(instead))

@@ -100,7 +100,8 @@ func (a *Automator) signIn(ctx context.Context, obj *imagev1.ImageUpdateAutomati
 		return nil
 	}
 	if o.Auth.TLS, err = secret.TLS(data); err != nil {
-		return sourceFailed(fmt.Errorf("failed to configure authentication options: %w", secret.Wrap(repository.Namespace, repository.Spec.SecretRef.Name, err)))
+		err = secret.Wrap(repository.Namespace, repository.Spec.SecretRef.Name, err)
+		return sourceFailed(fmt.Errorf("failed to configure authentication options: %w", err))
 	}
 	if a.options.Identities == nil {
 		return invalidSource(fmt.Errorf("provider '%s' is not available in this process", provider))

@@ -26,7 +26,7 @@ func onto(branch string) func(*imagev1.ImageUpdateAutomation) {
 }
 
 // imageupdateautomation 2, 3, 17-19, 24, 30-32, 34, 38, 48, 49, 64: a choice becomes a commit that changes the marked values and
-// nothing else, and a second run finds nothing to do (15, 16, 40).
+// nothing else, and a second run finds nothing to do (imageupdateautomation 14-16, 40).
 func TestUpdate(t *testing.T) {
 	l := newLab(t)
 	before := l.tip("main")
@@ -502,15 +502,27 @@ func TestKilled(t *testing.T) {
 		push   bool
 		landed bool
 		later  bool // somebody else pushes before the restart
+		edit   func(*imagev1.ImageUpdateAutomation)
+		anew   bool
 	}{
-		"before the push":                   {func(int) bool { return false }, false, false, false},
-		"after the push":                    {func(n int) bool { return n > 1 }, true, true, false},
-		"after the push, and somebody else": {func(n int) bool { return n > 1 }, true, true, true},
-		"before the note":                   {func(n int) bool { return true }, true, false, false},
+		"before the push":                                     {fails: func(int) bool { return false }},
+		"after the push":                                      {fails: func(n int) bool { return n > 1 }, push: true, landed: true},
+		"after the push, and somebody else":                   {fails: func(n int) bool { return n > 1 }, push: true, landed: true, later: true},
+		"before the note":                                     {fails: func(n int) bool { return true }, push: true},
+		"after the push of another branch":                    {fails: func(n int) bool { return n > 1 }, push: true, landed: true, edit: onto("bot")},
+		"after the push of another branch, and somebody else": {fails: func(n int) bool { return n > 1 }, push: true, landed: true, later: true, edit: onto("bot")},
+		"after the push of a branch that is made anew":        {fails: func(n int) bool { return n > 1 }, push: true, landed: true, edit: onto("bot"), anew: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
-			l.create("auto", nil)
+			l.options.AllBranchReferences = !test.anew
+			l.open()
+			l.create("auto", test.edit)
+			branch := "main"
+			if test.edit != nil {
+				branch = "bot"
+				l.git("branch", "bot", "main")
+			}
 			writes := 0
 			l.onStatus = func(client.Object) error {
 				if writes++; test.fails(writes) {
@@ -521,27 +533,27 @@ func TestKilled(t *testing.T) {
 			l.intercept(func(what string) bool { return test.push || what != "POST git-receive-pack" })
 			_, _ = l.result("auto")
 			events := l.Lines()
-			commits := l.subjects("main")
+			commits := l.subjects(branch)
 			if (len(commits) == 1) != test.landed {
 				t.Fatalf("commits: %q", commits)
 			}
-			pushed := l.tip("main")
+			pushed := l.tip(branch)
 			if test.later {
-				l.commit("main", "human", map[string]string{"human": "x"})
+				l.commit(branch, "human", map[string]string{"human": "x"})
 			}
 			l.onStatus = nil
 			l.intercept(nil)
 			l.open()
 			expect(t, "Ready", upToDate, l.run("auto"))
-			if got := l.subjects("main"); len(got) != 1 {
+			if got := l.subjects(branch); len(got) != 1 {
 				t.Fatalf("commits after the restart: %q", got)
 			}
 			if !test.landed {
-				pushed = l.tip("main")
+				pushed = l.tip(branch)
 			}
 			expect(t, "lastPushCommit", pushed, l.get("auto").Status.LastPushCommit)
 			expect(t, "observed", "main@sha1:"+l.tip("main"), l.get("auto").Status.ObservedSourceRevision)
-			want := "info Succeeded: pushed commit '" + pushed[:7] + "' to branch 'main'\nUpdate from image update automation"
+			want := "info Succeeded: pushed commit '" + pushed[:7] + "' to branch '" + branch + "'\nUpdate from image update automation"
 			if got := l.Lines(); !slices.Contains(got, want) {
 				t.Errorf("events: %q after %q, want %q", got, events, want)
 			}
@@ -567,28 +579,32 @@ func TestStaleCache(t *testing.T) {
 	expect(t, "observed", "1.2.0", l.get("auto").Status.ObservedPolicies["web"].Tag)
 }
 
-// An automation that had read its policies, and then waited, does not take back what a newer choice has written meanwhile: while it
-// fetches, the policy moves and another one commits.
+// An automation does not take back what a newer choice has written: while it fetches, or is about to push, the policy chooses anew and
+// another process, which does not wait for the lock of this one, commits that.
 func TestNeverBackwards(t *testing.T) {
-	l := newLab(t)
-	l.create("slow", nil)
-	var once sync.Once
-	l.intercept(func(what string) bool {
-		if what == "GET git-receive-pack" {
-			once.Do(func() {
-				l.setPolicy("web", "registry.test/web", "1.2.0", "")
-				// As by another process, which does not wait for the lock of this one.
-				l.commit("main", "newer", map[string]string{
-					"deploy/d.yaml":      strings.ReplaceAll(deployment, "1.0.0", "1.2.0"),
-					"deploy/values.yaml": strings.ReplaceAll(values, "1.0.0", "1.2.0"),
-				})
+	for _, when := range []string{"GET git-upload-pack", "POST git-upload-pack", "GET git-receive-pack", "POST git-receive-pack"} {
+		t.Run(when, func(t *testing.T) {
+			l := newLab(t)
+			l.create("auto", nil)
+			var once sync.Once
+			l.intercept(func(what string) bool {
+				if what == when {
+					once.Do(func() {
+						l.setPolicy("web", "registry.test/web", "1.2.0", "")
+						l.commit("main", "newer", map[string]string{
+							"deploy/d.yaml":      strings.ReplaceAll(deployment, "1.0.0", "1.2.0"),
+							"deploy/values.yaml": strings.ReplaceAll(values, "1.0.0", "1.2.0"),
+						})
+					})
+				}
+				return true
 			})
-		}
-		return true
-	})
-	expect(t, "Ready", upToDate, l.run("slow"))
-	expect(t, "the log", "newer\ninit", l.git("log", "--format=%s", "main"))
-	expect(t, "a manifest", strings.ReplaceAll(deployment, "1.0.0", "1.2.0"), l.show("main", "deploy/d.yaml"))
+			expect(t, "Ready", upToDate, l.run("auto"))
+			expect(t, "the log", "newer\ninit", l.git("log", "--format=%s", "main"))
+			expect(t, "a manifest", strings.ReplaceAll(deployment, "1.0.0", "1.2.0"), l.show("main", "deploy/d.yaml"))
+			expect(t, "observed", "1.2.0", l.get("auto").Status.ObservedPolicies["web"].Tag)
+		})
+	}
 }
 
 // A run whose object changes while it waits ends without a word and without a commit.

@@ -28,6 +28,11 @@ func azureDevOps() Type {
 			if err != nil {
 				return nil, err
 			}
+			if c.Token == "" {
+				if err := checkIdentity(&c); err != nil {
+					return nil, err
+				}
+			}
 			statuses.http, statuses.sign = c.HTTP, signDevOps(&c, statuses.page)
 			return notifyStatus(&c, *statuses, false)
 		},

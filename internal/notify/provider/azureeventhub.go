@@ -57,8 +57,9 @@ type eventHubNotifier struct {
 	config *Config
 	// resource is the URL of the hub.
 	resource string
-	// keyName and key sign; empty: a token is used.
+	// keyName and key sign; empty: there is a signature, or a token is used.
 	keyName, key string
+	signature    string
 }
 
 func newEventHub(c *Config) (*eventHubNotifier, error) {
@@ -92,7 +93,8 @@ func isConnectionString(address string) bool {
 	return strings.Contains(strings.ToLower(address), "endpoint=sb://")
 }
 
-// readConnectionString reads "Endpoint=sb://<host>/;SharedAccessKeyName=<name>;SharedAccessKey=<key>[;EntityPath=<hub>]".
+// readConnectionString reads "Endpoint=sb://<host>/;SharedAccessKeyName=<name>;SharedAccessKey=<key>[;EntityPath=<hub>]", where
+// "SharedAccessSignature=<signature>" may stand in place of the key.
 func (h *eventHubNotifier) readConnectionString(address, channel string) (host, hub string, err error) {
 	parts := map[string]string{}
 	for part := range strings.SplitSeq(address, ";") {
@@ -106,7 +108,8 @@ func (h *eventHubNotifier) readConnectionString(address, channel string) (host, 
 		return "", "", errors.New("the connection string in spec.address or the Secret has no Endpoint: " + remedy)
 	}
 	h.keyName, h.key = parts["sharedaccesskeyname"], parts["sharedaccesskey"]
-	if h.keyName == "" || h.key == "" {
+	h.signature = parts["sharedaccesssignature"]
+	if h.signature == "" && (h.keyName == "" || h.key == "") {
 		return "", "", errors.New("the connection string in spec.address or the Secret has no SharedAccessKeyName or no SharedAccessKey: " + remedy)
 	}
 	if hub = parts["entitypath"]; hub == "" {
@@ -162,6 +165,9 @@ func (h *eventHubNotifier) notify(ctx context.Context, e event.Payload) error {
 }
 
 func (h *eventHubNotifier) login(ctx context.Context) (string, error) {
+	if h.signature != "" {
+		return h.signature, nil
+	}
 	if h.key != "" {
 		return sharedAccessSignature(h.resource, h.keyName, h.key, time.Now().Add(sasLifetime)), nil
 	}

@@ -86,6 +86,7 @@ func TestAzureEventHubAddress(t *testing.T) {
 		{"connection string without hub", sasConnection + ";", "events", "", url},
 		{"another host", "Endpoint=sb://hubs.stack.example:8443/;SharedAccessKeyName=send;SharedAccessKey=k", "events", "",
 			"https://hubs.stack.example:8443/events/messages?api-version=2014-01"},
+		{"signature", "Endpoint=sb://flux.servicebus.windows.net/;SharedAccessSignature=SharedAccessSignature sr=x&sig=y&se=1&skn=send", "events", "", url},
 		{"hub and namespace", "events", "flux", "jwt", url},
 		{"hub and host", "events", "flux.servicebus.windows.net", "jwt", url},
 		{"host and hub", "flux.servicebus.windows.net", "events", "jwt", url},
@@ -104,6 +105,9 @@ func TestAzureEventHubAddress(t *testing.T) {
 			}
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Error(diff)
+			}
+			if strings.Contains(c.address, "SharedAccessSignature=") && login != "SharedAccessSignature sr=x&sig=y&se=1&skn=send" {
+				t.Errorf("Authorization = %q", login)
 			}
 			if signed := strings.HasPrefix(login, "SharedAccessSignature "); signed == (c.token != "") || !signed && login != "Bearer jwt" {
 				t.Errorf("Authorization = %q", login)

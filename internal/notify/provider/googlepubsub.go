@@ -12,6 +12,7 @@ import (
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/google"
 
+	notificationv1 "github.com/seed-79636ae9/flux/api/notification/v1beta3"
 	"github.com/seed-79636ae9/flux/toolkit/auth"
 	"github.com/seed-79636ae9/flux/toolkit/event"
 )
@@ -76,7 +77,7 @@ func newPubSub(c *Config) (*pubSubNotifier, error) {
 	}
 	p, universe, err := &pubSubNotifier{config: c}, googleUniverse, error(nil)
 	if c.Token != "" {
-		p.key, universe, err = googleKey([]byte(c.Token), "pubsub")
+		p.key, universe, err = pubSubKeyOf([]byte(c.Token))
 	} else {
 		err = checkIdentity(c)
 	}
@@ -87,10 +88,10 @@ func newPubSub(c *Config) (*pubSubNotifier, error) {
 	return p, nil
 }
 
-// googleKey reads the key of a service account, and where Google's services are for it. Other credentials name files, programs and servers to
+// pubSubKeyOf reads the key of a service account, and where Google's services are for it. Other credentials name files, programs and servers to
 // call: whoever may write a Secret must not choose those. The token is a statement signed with the key, which Google's services take in place
 // of one that their token server would give for it (https://google.aip.dev/auth/4111): no request, and no address that the key could choose.
-func googleKey(key []byte, service string) (oauth2.TokenSource, string, error) {
+func pubSubKeyOf(key []byte) (oauth2.TokenSource, string, error) {
 	const remedy = "give the JSON key of a service account of Google Cloud"
 	var about struct {
 		Type     string `json:"type"`
@@ -108,7 +109,7 @@ func googleKey(key []byte, service string) (oauth2.TokenSource, string, error) {
 	if !universeHost.MatchString(about.Universe) {
 		return nil, "", errors.New("the token in the Secret of spec.secretRef has a universe_domain that is not a domain: " + remedy)
 	}
-	source, err := google.JWTAccessTokenSourceFromJSON(key, "https://"+service+"."+about.Universe+"/")
+	source, err := google.JWTAccessTokenSourceFromJSON(key, "https://pubsub."+about.Universe+"/")
 	if err != nil {
 		// The error may repeat what it cannot read.
 		return nil, "", errors.New("the token in the Secret of spec.secretRef has no usable private_key: " + remedy)
@@ -166,7 +167,7 @@ func checkIdentity(c *Config) error {
 // allows it is an error (provider 8).
 func cloudToken(ctx context.Context, c *Config, cloud, scope string) (string, error) {
 	token, err := c.Auth.Token(ctx, cloud, auth.Request{
-		Kind: "Provider", Namespace: c.Provider.Namespace, Name: c.Provider.Name, Operation: "post",
+		Kind: notificationv1.ProviderKind, Namespace: c.Provider.Namespace, Name: c.Provider.Name, Operation: "post",
 		ServiceAccountName: c.ServiceAccountName, Proxy: c.Proxy,
 	}, scope)
 	if err != nil {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -47,7 +49,7 @@ func (a *action) run(ctx context.Context) error {
 	var all failures
 	var wg sync.WaitGroup
 	for n := range a.object.Spec.Resources {
-		wg.Go(func() { all.add(a.resource(ctx, n)) })
+		wg.Go(func() { all.try(func() error { return a.resource(ctx, n) }) })
 	}
 	wg.Wait()
 	return all.join()
@@ -108,7 +110,7 @@ func (a *action) all(ctx context.Context, n int, gvk schema.GroupVersionKind, na
 		for i := range list.Items {
 			obj := &list.Items[i]
 			obj.SetGroupVersionKind(gvk)
-			wg.Go(func() { all.add(a.ask(ctx, n, obj)) })
+			wg.Go(func() { all.try(func() error { return a.ask(ctx, n, obj) }) })
 		}
 		// Before the next page: what is under way is bounded, and so is what is kept.
 		wg.Wait()
@@ -149,6 +151,14 @@ func (a *action) ask(ctx context.Context, n int, obj *metav1.PartialObjectMetada
 	}
 	a.asked.Add(1)
 	return nil
+}
+
+// requestToken is the value of the annotation that asks for a reconciliation (receiver 17).
+func requestToken(now time.Time) string { return now.UTC().Round(0).String() }
+
+// annotation is the merge patch that asks for a reconciliation.
+func annotation(name, value string) ([]byte, error) {
+	return json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{name: value}}})
 }
 
 func (a *action) filtered(n int) bool { return a.rules.filter != nil || a.rules.filters[n] != nil }
@@ -225,6 +235,16 @@ func kindOf(r *notificationv1.ReceiverResource) (schema.GroupVersionKind, error)
 type failures struct {
 	mu   sync.Mutex // guards errs
 	errs []error
+}
+
+// try takes a panic for an error: outside of the goroutine of a call, nobody else would.
+func (f *failures) try(do func() error) {
+	defer func() {
+		if p := recover(); p != nil {
+			f.add(fmt.Errorf("internal error: panic: %v\n%s", p, debug.Stack()))
+		}
+	}()
+	f.add(do())
 }
 
 func (f *failures) add(err error) {

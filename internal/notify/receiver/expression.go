@@ -121,9 +121,7 @@ type rules struct {
 // thinking lets one Receiver evaluate one expression at a time, and one call evaluate for so long: users write filters for as many objects
 // as they like, and callers send what is filtered.
 type thinking struct {
-	turn chan struct{} // of the Receiver
-
-	mu   sync.Mutex // guards left
+	turn chan struct{} // of the Receiver; who has put something in may touch left
 	left time.Duration
 }
 
@@ -135,8 +133,6 @@ func (t *thinking) do(ctx context.Context, evaluate func(ctx context.Context) er
 	case <-ctx.Done():
 		return fmt.Errorf("waiting to evaluate CEL expressions: %w", ctx.Err())
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if t.left <= 0 {
 		return errors.New("the CEL expressions take too long for one call: make them simpler, or select fewer objects")
 	}

@@ -80,7 +80,7 @@ type backend struct {
 	synced func() bool   // whether the index holds all Receivers
 }
 
-// New returns a Server that knows no Receiver yet. It panics when the metrics of calls are registered already: one process has one Server.
+// New returns a Server that knows no Receiver yet.
 func New(o Options) *Server {
 	s := &Server{
 		options: o, issuers: newIssuers(issuersOptions{}), thinkingTime: thinkingTime,

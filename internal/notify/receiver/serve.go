@@ -2,7 +2,6 @@ package receiver
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -192,12 +191,4 @@ func request(v *Verified, header http.Header, body []byte) (any, error) {
 		return nil, err
 	}
 	return req, nil
-}
-
-// requestToken is the value of the annotation that asks for a reconciliation (receiver 17).
-func requestToken(now time.Time) string { return now.UTC().Round(0).String() }
-
-// annotation is the merge patch that asks for a reconciliation.
-func annotation(name, value string) ([]byte, error) {
-	return json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{name: value}}})
 }

@@ -18,7 +18,6 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/seed-79636ae9/flux/api/meta"
@@ -316,17 +315,19 @@ func await(t *testing.T, what string, done func() bool) {
 func TestPanic(t *testing.T) {
 	l := newLab(t, Options{}, receiverOf("gitlab"), token("t"), repository(testNamespace, "app", nil))
 	l.settle()
-	l.refusing(func(_ string, obj client.Object) error {
-		if _, ok := obj.(*corev1.Secret); ok {
-			panic("of the test")
+	for _, in := range []string{"get", "patch"} {
+		l.refusing(func(verb string, _ client.Object) error {
+			if verb == in {
+				panic("while asked to " + in)
+			}
+			return nil
+		})
+		equal(t, in, http.StatusInternalServerError, l.post(http.Header{"X-Gitlab-Token": {"t"}}, ""))
+		l.refusing(nil)
+		if !strings.Contains(l.Logs(), "while asked to "+in) || strings.Contains(l.Logs(), l.get().Status.WebhookPath) {
+			t.Errorf("log:\n%s", l.Logs())
 		}
-		return nil
-	})
-	equal(t, "status", http.StatusInternalServerError, l.post(nil, ""))
-	if !strings.Contains(l.Logs(), "of the test") || strings.Contains(l.Logs(), l.get().Status.WebhookPath) {
-		t.Errorf("log:\n%s", l.Logs())
 	}
-	l.refusing(nil)
 	equal(t, "status", http.StatusOK, l.post(http.Header{"X-Gitlab-Token": {"t"}}, ""))
 }
 

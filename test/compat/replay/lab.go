@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"strings"
 
@@ -33,6 +34,7 @@ type Lab struct {
 	ca       *testkit.CA
 	git      *gitHost
 	registry *testkit.Registry
+	shown    *http.Server // the registry, at the address of the recorder's
 	files    *testkit.Files
 	sink     *testkit.Sink
 	events   *testkit.EventEndpoint
@@ -61,6 +63,9 @@ type toolkitResource struct {
 func NewLab(config *rest.Config, dir string) (*Lab, error) {
 	l := &Lab{config: config, registry: testkit.NewRegistry(), files: testkit.NewFiles(), events: testkit.NewEventEndpoint()}
 	var err error
+	if l.shown, err = showRegistry(l.registry.Host()); err != nil {
+		return nil, err
+	}
 	if l.ca, err = testkit.NewCA(); err != nil {
 		return nil, err
 	}
@@ -145,6 +150,7 @@ func (l *Lab) EventsURL() string { return l.events.URL }
 // Close ends the servers.
 func (l *Lab) Close() {
 	l.git.close()
+	_ = l.shown.Close()
 	l.registry.Close()
 	l.files.Close()
 	l.sink.Close()
@@ -155,7 +161,7 @@ func (l *Lab) Close() {
 func (l *Lab) vars(r *Recording) Vars {
 	v := Vars{
 		"NS": r.Namespace, "GIT": l.git.plain.URL, "GITS": l.git.secure.URL, "LAB_CA": string(l.ca.PEM), "STATIC": l.files.URL,
-		"SINK": l.sink.URL, "SINKS": l.sink.TLSURL, "REGISTRY": l.registry.Host(), "STORE": "http://" + l.system.StorageAddr,
+		"SINK": l.sink.URL, "SINKS": l.sink.TLSURL, "REGISTRY": recordedRegistry, "STORE": "http://" + l.system.StorageAddr,
 		"EVENTS": l.events.URL,
 	}
 	if l.system.WatcherAddr != "" {

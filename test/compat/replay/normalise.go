@@ -9,6 +9,7 @@ import (
 // normaliser replaces what differs from run to run by the placeholders of the recordings.
 type normaliser struct {
 	addresses *strings.Replacer
+	commits   []string // pairs for a replacer: what the system has committed, by branch
 	patterns  []pattern
 }
 
@@ -63,12 +64,20 @@ func newNormaliser(vars Vars, system System) *normaliser {
 	return n
 }
 
+// commit shows a commit of the system by the branch it was seen on.
+func (n *normaliser) commit(hash, branch string) {
+	n.commits = append(n.commits, hash, "<commit:"+branch+">", hash[:7], "<commit7:"+branch+">")
+}
+
 // zeroTime is the only time that says something.
 const zeroTime = "0001-01-01"
 
 // text normalises one string.
 func (n *normaliser) text(s string) string {
 	s = n.addresses.Replace(s)
+	if len(n.commits) > 0 {
+		s = strings.NewReplacer(n.commits...).Replace(s)
+	}
 	for _, p := range n.patterns {
 		if p.with != "<time>" {
 			s = p.find.ReplaceAllString(s, p.with)

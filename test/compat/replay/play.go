@@ -179,6 +179,8 @@ func (p *player) perform(ctx context.Context, index int, s *Step) error {
 		return p.createHelmRelease(ctx, s)
 	case s.HTTP != nil:
 		return p.request(ctx, index, s)
+	case s.GitLog != nil:
+		return p.gitLog(s.GitLog)
 	default:
 		if err := pause(ctx, settle); err != nil {
 			return err

@@ -50,6 +50,8 @@ type Step struct {
 	Sleep           string `json:"sleep,omitempty"`
 	Snapshot        string `json:"snapshot,omitempty"`
 	HTTP            *HTTP  `json:"http,omitempty"`
+	// GitLog looks at a repository.
+	GitLog *GitLog `json:"gitlog,omitempty"`
 	// EditHelmRelease and CreateHelmRelease name a Helm storage Secret.
 	EditHelmRelease   string `json:"editHelmRelease,omitempty"`
 	CreateHelmRelease string `json:"createHelmRelease,omitempty"`
@@ -101,7 +103,7 @@ func (d *Duration) UnmarshalJSON(b []byte) error {
 // verbs are the actions this replayer performs; anything else is reported by name when it is reached.
 func verbs() []string {
 	return []string{"commit", "bundle", "push", "serve", "emptyRepository", "apply", "patch", "delete", "wait", "sleep", "snapshot", "http",
-		"editHelmRelease", "createHelmRelease"}
+		"editHelmRelease", "createHelmRelease", "gitlog"}
 }
 
 // UnmarshalJSON reads a step and remembers a verb it does not know.
@@ -143,6 +145,9 @@ func (s *Step) String() string {
 		if v[1] != "" {
 			return v[0] + " " + v[1]
 		}
+	}
+	if s.GitLog != nil {
+		return "gitlog " + s.GitLog.Repo
 	}
 	if s.HTTP != nil {
 		return "http " + s.HTTP.Method + " " + s.HTTP.URL

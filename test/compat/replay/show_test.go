@@ -199,12 +199,12 @@ status:
 
 func TestUnknownStepIsNamed(t *testing.T) {
 	unknown := map[string]bool{}
-	for _, r := range readKinds(t, "imageupdateautomation", "kustomization") {
+	for _, r := range readKinds(t, "canary", "kustomization") {
 		for i := range r.Steps {
 			unknown[r.Steps[i].unknown] = true
 		}
 	}
-	want := map[string]bool{"": true, "gitlog": true}
+	want := map[string]bool{"": true, "hook": true, "prometheus": true}
 	if d := cmp.Diff(want, unknown); d != "" {
 		t.Error(d)
 	}

@@ -2,6 +2,7 @@ package setters
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -72,9 +73,9 @@ func (f *file) lineEnd(at int) int {
 }
 
 func (f *file) lineOf(offset int) int {
-	line := 1
-	for line < len(f.lines) && f.lines[line] <= offset {
-		line++
+	line, found := slices.BinarySearch(f.lines, offset)
+	if found {
+		return line + 1
 	}
 	return line
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // corpus are the YAML files of this repository: CRDs, manifests and objects of all sizes.
@@ -164,6 +165,21 @@ func FuzzEdit(f *testing.F) {
 			t.Fatalf("%q became %q, and then %q: %+v %v", content, edited, again, more, err)
 		}
 	})
+}
+
+// A file of strangers with very many scalars, all of them marked, takes a moment and not a minute (reliability 025).
+func TestManyMarkers(t *testing.T) {
+	var b bytes.Buffer
+	for range 20_000 {
+		b.WriteString("- 'x' " + m("apps:web:tag") + "\n")
+	}
+	start := time.Now()
+	if _, changes, err := Edit(b.Bytes(), images()); err != nil || len(changes) != 20_000 {
+		t.Fatalf("%d changes, %v", len(changes), err)
+	}
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("took %s", took)
+	}
 }
 
 func BenchmarkEdit(b *testing.B) {

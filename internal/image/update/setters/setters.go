@@ -195,6 +195,10 @@ func text(n *yaml.Node) string {
 
 // edit finds what a scalar's marker asks for. Found is false where there is nothing to do.
 func (f *file) edit(s scalar, images map[string]Image) (edit, bool, error) {
+	// What the parser takes for the comment of a scalar is not always in its line, but none is in its line that the parser does not know.
+	if !strings.Contains(s.node.LineComment, Token) {
+		return edit{}, false, nil
+	}
 	span, ok := f.locate(s)
 	if !ok {
 		return edit{}, false, nil
@@ -294,7 +298,8 @@ func same(before, after *yaml.Node, wanted map[*yaml.Node]edit) error {
 		}
 		return nil
 	}
-	if before.Kind == yaml.ScalarNode && (before.Value != after.Value || before.Tag != after.Tag) || before.Kind == yaml.AliasNode && before.Value != after.Value {
+	scalar := before.Kind == yaml.ScalarNode || before.Kind == yaml.AliasNode
+	if scalar && (before.Value != after.Value || before.Tag != after.Tag) {
 		return differs()
 	}
 	for i := range before.Content {
