@@ -3,7 +3,7 @@
 //
 //	go run ./test/bench                            the table of docs/benchmarks.md: 100, 500 and 1,000 applications, and the floor
 //	go run ./test/bench -sizes 500 applications    the part of it that grows with the number of applications
-//	go run ./test/bench alone                      the part that does not
+//	go run ./test/bench alone                      the part that does not; or one of it: monorepo, neighbours
 //	go run ./test/bench growth                     how cost grows up to 5,000 applications, and what to give a process
 //	go run ./test/bench figures                    all single figures; or by name:
 //	go run ./test/bench chain many idle stuck push oci git index crowd large scale helm storm hook
@@ -128,11 +128,13 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	case growing:
 		return growth(ctx, o, out, os.Stderr)
 	case len(names) == 0:
-		return table(ctx, o, out, true, true)
+		return table(ctx, o, out, true, unsized())
 	case slices.Equal(names, []string{"applications"}):
-		return table(ctx, o, out, true, false)
+		return table(ctx, o, out, true, nil)
 	case slices.Equal(names, []string{"alone"}):
-		return table(ctx, o, out, false, true)
+		return table(ctx, o, out, false, unsized())
+	case slices.Equal(names, []string{monorepoName}), slices.Equal(names, []string{neighboursName}):
+		return table(ctx, o, out, false, names)
 	case slices.Equal(names, []string{"figures"}):
 		return figures(ctx, o, out, benches())
 	}
@@ -175,7 +177,7 @@ func onPlane(ctx context.Context, dir string, do func(*testkit.ControlPlane) err
 }
 
 // table measures each number of applications on a control plane of its own, so that none pays for the objects of another.
-func table(ctx context.Context, o options, out io.Writer, sized, unsized bool) error {
+func table(ctx context.Context, o options, out io.Writer, sized bool, others []string) error {
 	s := &sheet{out: out, progress: os.Stderr, asJSON: o.asJSON}
 	measure := func(name string, n int, scenarios func(context.Context, *fleet, *sheet) error) error {
 		dir := filepath.Join(o.dir, name)
@@ -200,10 +202,10 @@ func table(ctx context.Context, o options, out io.Writer, sized, unsized bool) e
 				return err
 			}
 		}
-		if !unsized {
+		if len(others) == 0 {
 			return nil
 		}
-		return measure("alone", monorepoApps, alone)
+		return measure("alone", monorepoApps, func(ctx context.Context, f *fleet, s *sheet) error { return alone(ctx, f, s, others) })
 	}()
 	// What was measured before a failure is worth reading.
 	return errors.Join(err, s.print())
@@ -241,7 +243,7 @@ func choose(names []string) ([]bench, error) {
 	for _, name := range names {
 		i := slices.Index(known, name)
 		if i < 0 {
-			return nil, fmt.Errorf("there is no bench %q; there are applications, alone, growth, figures, or some of %s", name, strings.Join(known, ", "))
+			return nil, fmt.Errorf("there is no bench %q; there are applications, alone, monorepo, neighbours, growth, figures, or some of %s", name, strings.Join(known, ", "))
 		}
 		chosen = append(chosen, all[i])
 	}

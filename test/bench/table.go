@@ -177,7 +177,8 @@ func (g goal) String() string {
 		}
 	}
 	unit := g.Unit
-	if len(unit) > 1 || unit == "s" {
+	// A space, but not in 3x and 1/s.
+	if unit != "" && unit != "x" && unit[0] != '/' {
 		unit = " " + unit
 	}
 	return fmt.Sprintf("%s %.4g <= %g%s: %s", g.What, g.Value, g.Limit, unit, verdict)
