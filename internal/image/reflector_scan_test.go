@@ -537,6 +537,9 @@ func TestScansAtOnce(t *testing.T) {
 // A scan of nine thousand tags takes a small part of the 50 MiB it may take, the registry's share included.
 func TestScanMemory(t *testing.T) {
 	const limit = 50 << 20
+	if raceDetector {
+		t.Skip("the race detector allocates more than the scan")
+	}
 	l := newReflectorLab(t)
 	showMany(l, 9000)
 	l.repository()
