@@ -88,7 +88,7 @@ func (c *Controller[O]) SetupWithManager(mgr ctrl.Manager, o Options) (*Handle, 
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.queue = q
-			e.parking.openFor(func(key types.NamespacedName) { q.Add(reconcile.Request{NamespacedName: key}) })
+			e.parking.openFor(func(key types.NamespacedName) { addFirst(q, key) })
 			return nil
 		}),
 		source.Kind[client.Object](mgr.GetCache(), c.New(), e.own()),
@@ -193,6 +193,17 @@ func (e *engine[O]) mapped(w Watch) handler.EventHandler {
 			wake(ev.Object, nil, false, q)
 		},
 	}
+}
+
+// addFirst enqueues a key before all others: what is nearly done holds memory and dependents.
+func addFirst(q queue, key types.NamespacedName) {
+	req := reconcile.Request{NamespacedName: key}
+	if pq, ok := q.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
+		first := -handler.LowPriority
+		pq.AddWithOpts(priorityqueue.AddOpts{Priority: &first}, req)
+		return
+	}
+	q.Add(req)
 }
 
 // add enqueues a key; what only stems from the start of the process comes after what happens now.
