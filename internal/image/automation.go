@@ -12,6 +12,7 @@ import (
 	sourcev1 "github.com/seed-79636ae9/flux/api/source/v1"
 	"github.com/seed-79636ae9/flux/internal/component"
 	"github.com/seed-79636ae9/flux/internal/image/update"
+	"github.com/seed-79636ae9/flux/internal/kind"
 )
 
 // AutomationName is the upstream name of the component: event source and field manager.
@@ -32,6 +33,7 @@ func Automation() component.Component {
 		},
 		Short:      "image-automation",
 		Concurrent: 4,
+		Kinds:      []kind.Kind{UpdateKind()},
 		Requires: []schema.GroupVersionKind{
 			imagev1.GroupVersion.WithKind(imagev1.ImageUpdateAutomationKind), imagev1.GroupVersion.WithKind(imagev1.ImagePolicyKind),
 			sourcev1.GroupVersion.WithKind(sourcev1.GitRepositoryKind),
