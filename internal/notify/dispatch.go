@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	notificationv1beta3 "github.com/seed-79636ae9/flux/api/notification/v1beta3"
@@ -175,7 +176,7 @@ func (d *Dispatcher) interests(kind provider.Type, alert *notificationv1beta3.Al
 		if update || p.Metadata[commitKey] != "" || p.Severity == event.Error {
 			return true
 		}
-		d.log.Info("the event names no commit: there is no commit status to post", "object", objectOf(p), "alert", client.ObjectKeyFromObject(alert).String())
+		about(d.log, client.ObjectKeyFromObject(alert)).Info("the event names no commit: there is no commit status to post", "object", objectOf(p))
 		return false
 	case update:
 		return kind.StatusUpdates
@@ -296,8 +297,8 @@ func (d *Dispatcher) notifier(ctx context.Context, alert *notificationv1beta3.Al
 // drop tells of an event that had no room, or no time.
 func (d *Dispatcher) drop(j *job) {
 	d.metrics.count(j.alert, j.provider.Name, droppedResult)
-	d.log.Info("a notification was dropped: its Provider is slower than events come, or the process ends",
-		"alert", j.alert.String(), "provider", j.provider.String(), "object", objectOf(&j.payload), "reason", j.payload.Reason)
+	about(d.log, j.alert).Info("a notification was dropped: its Provider is slower than events come, or the process ends",
+		"provider", j.provider.String(), "object", objectOf(&j.payload), "reason", j.payload.Reason)
 }
 
 // failed tells of an event that a Provider was not told.
@@ -306,8 +307,14 @@ func (d *Dispatcher) failed(alert *notificationv1beta3.Alert, format string, arg
 	d.warn(alert, dispatchFailedReason, fmt.Sprintf(format, args...))
 }
 
+// about gives a log line the keys that `flux logs` reads (wire contract 18b).
+func about(log logr.Logger, alert types.NamespacedName) logr.Logger {
+	return log.WithValues("controller", "alert", "controllerGroup", notificationv1beta3.GroupName, "controllerKind", notificationv1beta3.AlertKind,
+		notificationv1beta3.AlertKind, klog.KRef(alert.Namespace, alert.Name), "namespace", alert.Namespace, "name", alert.Name)
+}
+
 func (d *Dispatcher) warn(alert *notificationv1beta3.Alert, reason, message string) {
-	d.log.Error(nil, message, "alert", client.ObjectKeyFromObject(alert).String(), "reason", reason)
+	about(d.log, client.ObjectKeyFromObject(alert)).Error(nil, message, "reason", reason)
 	// Local: an event about an Alert is not one for Alerts.
 	d.events.Emit(alert, event.Event{Severity: event.Error, Reason: reason, Message: message, Local: true})
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
 
 	notificationv1 "github.com/seed-79636ae9/flux/api/notification/v1"
 )
@@ -56,7 +57,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) (code int) {
 	if !ok {
 		return http.StatusNotFound
 	}
-	log := s.options.Log.WithValues("receiver", t.key)
+	log := s.options.Log.WithValues("controller", "receiver", "controllerGroup", notificationv1.GroupName, "controllerKind", notificationv1.ReceiverKind,
+		notificationv1.ReceiverKind, klog.KRef(t.key.Namespace, t.key.Name), "namespace", t.key.Namespace, "name", t.key.Name)
 	defer func() {
 		if p := recover(); p != nil {
 			log.Error(fmt.Errorf("%v", p), "panic while answering a webhook", "stack", string(debug.Stack()))
