@@ -244,7 +244,8 @@ func choose(names []string) ([]bench, error) {
 	for _, name := range names {
 		i := slices.Index(known, name)
 		if i < 0 {
-			return nil, fmt.Errorf("there is no bench %q; there are applications, alone, monorepo, neighbours, growth, figures, or some of %s", name, strings.Join(known, ", "))
+			return nil, fmt.Errorf("there is no bench %q; there are applications, alone, monorepo, neighbours, growth, figures, or some of %s",
+				name, strings.Join(known, ", "))
 		}
 		chosen = append(chosen, all[i])
 	}
