@@ -32,19 +32,27 @@ type grown struct {
 // growth installs more and more applications, and says what a process needs for them.
 func growth(ctx context.Context, o options, out, progress io.Writer) error {
 	var all []grown
-	for _, n := range o.sizes {
-		for _, name := range []string{kustomizationsName, helmReleasesName, "trivial"} {
-			if n > fullLimit && name != "trivial" {
-				continue
+	measured := func() error {
+		for _, n := range o.sizes {
+			for _, name := range []string{kustomizationsName, helmReleasesName, "trivial"} {
+				if n > fullLimit && name != "trivial" {
+					continue
+				}
+				g, err := grow(ctx, o, n, name)
+				if err != nil {
+					return fmt.Errorf("%s, %d: %w", name, n, err)
+				}
+				all = append(all, g)
+				fmt.Fprintf(progress, "%s, %d: %.1f s\n", name, n, g.Wall)
 			}
-			g, err := grow(ctx, o, n, name)
-			if err != nil {
-				return fmt.Errorf("%s, %d: %w", name, n, err)
-			}
-			all = append(all, g)
-			fmt.Fprintf(progress, "%s, %d: %.1f s\n", name, n, g.Wall)
 		}
-	}
+		return nil
+	}()
+	// What was measured before a failure is worth reading.
+	return errors.Join(measured, printGrowth(out, all))
+}
+
+func printGrowth(out io.Writer, all []grown) error {
 	cells := [][]string{{
 		"Series", "n", "Phase", "Wall s", "ms each", "API CPU s", "etcd CPU s", "flux CPU s", "Peak MiB", "Idle MiB", "of it private", "KiB each, idle",
 		"Requests of flux per object", "Requests at the API server",
@@ -140,10 +148,10 @@ func sizing(out io.Writer, all []grown) error {
 	if _, err := fmt.Fprintln(out); err != nil {
 		return err
 	}
-	cells := [][]string{{"Applications", "n", "Series", "Memory request", "Memory limit", "CPU request", "All anew in"}}
+	cells := [][]string{{"Series", "n, up to", "Memory request", "Memory limit", "CPU request", "All anew in"}}
 	for _, g := range all {
 		cells = append(cells, []string{
-			"up to " + strconv.Itoa(g.n), strconv.Itoa(g.n), g.series,
+			g.series, strconv.Itoa(g.n),
 			fmt.Sprintf("%.0fMi", roundUp(1.25*g.Idle, 32)), fmt.Sprintf("%.0fMi", roundUp(1.5*g.Peak, 64)),
 			fmt.Sprintf("%.0fm", max(50, roundUp(1000*g.Own/seconds(5*time.Minute), 50))), fmt.Sprintf("%.0f s", math.Ceil(g.Wall)),
 		})

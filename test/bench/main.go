@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/go-logr/logr"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -32,7 +33,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -243,7 +244,8 @@ func choose(names []string) ([]bench, error) {
 	for _, name := range names {
 		i := slices.Index(known, name)
 		if i < 0 {
-			return nil, fmt.Errorf("there is no bench %q; there are applications, alone, monorepo, neighbours, growth, figures, or some of %s", name, strings.Join(known, ", "))
+			return nil, fmt.Errorf("there is no bench %q; there are applications, alone, monorepo, neighbours, growth, figures, or some of %s",
+				name, strings.Join(known, ", "))
 		}
 		chosen = append(chosen, all[i])
 	}
