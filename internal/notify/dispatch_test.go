@@ -481,7 +481,9 @@ func TestRotation(t *testing.T) {
 // alert 19, provider 3, 32: what a service refuses is told about the Alert, without what it has said; and counted.
 func TestSendFails(t *testing.T) {
 	h := newHook(t)
-	h.answer = func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "sk-live-1234567 is not a token", 403) }
+	h.answer = func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "sk-live-1234567 is not a token", http.StatusForbidden)
+	}
 	b := newBench(t, alert(), to("generic-hmac", h.URL, withSecret), secretOf("token", "sk-live-1234567"))
 	b.dispatch(payload())
 	want := "a error NotificationDispatchFailed: failed to send notification for Kustomization/prod/app: postMessage failed: request failed: request failed with status code 403"

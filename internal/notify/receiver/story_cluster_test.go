@@ -40,12 +40,11 @@ import (
 
 // world is a namespace of a real API server, and a process with nothing but Receivers in it.
 type world struct {
-	t       *testing.T
-	ns      string
-	client  client.WithWatch
-	process *http.Server
-	url     string
-	posted  atomic.Int32 // events that left the cluster
+	t      *testing.T
+	ns     string
+	client client.WithWatch
+	url    string
+	posted atomic.Int32 // events that left the cluster
 }
 
 func newWorld(t *testing.T) *world {
@@ -211,15 +210,6 @@ func (w *world) see(name, what string, wanted func(*notificationv1.Receiver) boo
 
 func ready(obj *notificationv1.Receiver) bool {
 	return status.IsTrue(obj.Status.Conditions, meta.ReadyCondition) && obj.Status.ObservedGeneration == obj.Generation
-}
-
-func (w *world) request(name string) string {
-	w.t.Helper()
-	obj := &sourcev1.GitRepository{}
-	if err := w.client.Get(w.t.Context(), types.NamespacedName{Namespace: w.ns, Name: name}, obj); err != nil {
-		w.t.Fatal(err)
-	}
-	return obj.Annotations[meta.ReconcileRequestAnnotation]
 }
 
 // events of a Receiver as "type reason: message".
