@@ -31,6 +31,9 @@ const (
 	appendFailedReason   = "MetadataAppendFailed"
 )
 
+// matchTime is how long it may take to find the Alerts of one event (alert 6).
+const matchTime = 15 * time.Second
+
 // ErrDuplicate says that the same event was dispatched a short while ago (alert 4).
 var ErrDuplicate = errors.New("the event was dispatched already")
 
@@ -107,6 +110,8 @@ func (d *Dispatcher) Dispatch(ctx context.Context, p event.Payload) error {
 		return ErrDuplicate
 	}
 	delete(p.Metadata, groupPrefix(&p)+tokenKey)
+	ctx, cancel := context.WithTimeout(ctx, matchTime)
+	defer cancel()
 	var alerts notificationv1beta3.AlertList
 	// Nothing below changes an Alert.
 	if err := d.client.List(ctx, &alerts, client.UnsafeDisableDeepCopy); err != nil {

@@ -10,7 +10,6 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
@@ -65,7 +64,7 @@ type instance struct {
 	rateLimit    time.Duration
 	exportPaths  bool
 
-	cache      cache.Cache
+	started    <-chan struct{}
 	dispatcher *Dispatcher
 	hooks      *receiver.Server
 	metrics    *Metrics
@@ -93,7 +92,8 @@ func (i *instance) Prepare(host *component.Host) (err error) {
 	if i.metrics, err = NewMetrics(metrics.Registry); err != nil {
 		return err
 	}
-	i.cache = host.Manager.GetCache()
+	// The manager elects nobody: what it calls an election is its start.
+	i.started = host.Manager.Elected()
 	i.dispatcher = NewDispatcher(DispatcherOptions{
 		Client: host.Client, Reader: host.Reader, Events: host.Recorder(Name), Auth: host.Auth, RateLimit: i.rateLimit,
 		NoCrossNamespaceRefs: host.Common.NoCrossNamespaceRefs, UserAgent: host.UserAgent, Metrics: i.metrics, Log: host.Log,
@@ -129,8 +129,10 @@ func (i *instance) Release() error { return nil }
 
 // TakeEvent implements component.EventTaker.
 func (i *instance) TakeEvent(ctx context.Context, p event.Payload) bool {
-	// The cache knows the Alerts once it has synced, and not much before anything happens that they are about.
-	if !i.cache.WaitForCacheSync(ctx) {
+	// Before the start there is no cache to find Alerts in.
+	select {
+	case <-i.started:
+	case <-ctx.Done():
 		return false
 	}
 	return !errors.Is(i.dispatcher.Dispatch(ctx, p), ErrDuplicate)
