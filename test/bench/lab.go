@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	helmv2 "github.com/seed-79636ae9/flux/api/helm/v2"
+	imagev1 "github.com/seed-79636ae9/flux/api/image/v1"
 	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
 	"github.com/seed-79636ae9/flux/api/meta"
 	notificationv1 "github.com/seed-79636ae9/flux/api/notification/v1"
@@ -46,7 +47,7 @@ func newLab(ctx context.Context, plane *testkit.ControlPlane, dir, namespace str
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		corev1.AddToScheme, rbacv1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme,
-		notificationv1.AddToScheme, notificationv1beta3.AddToScheme,
+		notificationv1.AddToScheme, notificationv1beta3.AddToScheme, imagev1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, err

@@ -6,7 +6,7 @@
 //	go run ./test/bench alone                      the part that does not; or one of it: monorepo, neighbours
 //	go run ./test/bench growth                     how cost grows up to 5,000 applications, and what to give a process
 //	go run ./test/bench figures                    all single figures; or by name:
-//	go run ./test/bench chain many idle stuck push oci git index crowd large scale helm storm hook
+//	go run ./test/bench chain many idle stuck push oci git index crowd large scale helm storm hook tags
 //
 // It runs the built binary (FLUX_BIN, bin/flux or the PATH) on control planes of its own.
 package main
@@ -84,7 +84,7 @@ type bench struct {
 func benches() []bench {
 	return []bench{
 		{"chain", chain}, {"many", many}, {"idle", idle}, {"stuck", stuck}, {"push", push}, {"oci", oci}, {"git", largeGit}, {"index", largeIndex},
-		{"crowd", crowd}, {"large", large}, {"scale", scale}, {"helm", helm}, {"storm", storm}, {"hook", hook},
+		{"crowd", crowd}, {"large", large}, {"scale", scale}, {"helm", helm}, {"storm", storm}, {"hook", hook}, {"tags", tags},
 	}
 }
 

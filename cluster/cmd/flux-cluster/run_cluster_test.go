@@ -284,6 +284,8 @@ func TestClusterWithPods(t *testing.T) {
 		if err := c.cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
+		// A part dies with the thread that started it, the lock is let go of with the last one.
+		c.ended <- <-c.ended
 		c.awaitEnds(parts)
 		if _, live, err := home.Read(dir); err != nil || live {
 			t.Errorf("the directory is said to be live: %t, %v", live, err)
