@@ -63,7 +63,9 @@ func newFleet(ctx context.Context, l *lab, n int, profiles string) (*fleet, erro
 // run starts the process with as many slots as the floor has clients.
 func (f *fleet) run(ctx context.Context) error {
 	slots := fmt.Sprint("=", clients)
-	err := f.start(ctx, f.lab.plane.Kubeconfig, "--source-concurrent"+slots, "--kustomize-concurrent"+slots, "--helm-concurrent"+slots)
+	err := f.start(ctx, f.lab.plane.Kubeconfig, "--source-concurrent"+slots, "--kustomize-concurrent"+slots, "--helm-concurrent"+slots,
+		// What an upgrade has replaced is collected, and told, before the minute in which nothing is to happen.
+		"--artifact-retention-ttl=10s")
 	f.process = f.sut
 	return err
 }
