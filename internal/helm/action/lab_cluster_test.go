@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -248,6 +249,8 @@ func managers(o *unstructured.Unstructured) string {
 	for _, e := range o.GetManagedFields() {
 		out = append(out, strings.TrimSpace(e.Manager+" "+string(e.Operation)+" "+e.Subresource))
 	}
+	// The API server lists them by time, in seconds.
+	slices.Sort(out)
 	return strings.Join(out, ", ")
 }
 

@@ -342,7 +342,7 @@ func (p *Proxy) answered(resp *http.Response) error {
 			return errDropped
 		}
 		if f.EndAfter > 0 {
-			resp.Body = &ending{ReadCloser: resp.Body, ctx: resp.Request.Context()}
+			resp.Body = &ending{resp.Body}
 		}
 		if f.DropEvents != "" && resp.StatusCode == http.StatusOK && x.record.Verb == "watch" {
 			resp.Body = filterEvents(resp.Body, f)
@@ -357,7 +357,12 @@ func (p *Proxy) answered(resp *http.Response) error {
 var errDropped = errors.New("the answer is dropped")
 
 // failed drops the connection: a client of a broken API server sees no polite answer either.
-func (p *Proxy) failed(_ http.ResponseWriter, _ *http.Request, _ error) {
+func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, _ error) {
+	if x, ok := r.Context().Value(exchangeKey{}).(*exchange); ok && x.fault != nil && x.fault.EndAfter > 0 {
+		// The time was over before the answer began: a watch without events.
+		w.WriteHeader(http.StatusOK)
+		return
+	}
 	panic(http.ErrAbortHandler)
 }
 
@@ -396,14 +401,12 @@ func (p *Proxy) finish(x *exchange) {
 
 // ending turns the end of the time that a fault allows into the end of the answer: the client sees
 // an orderly close, as when the API server's own limit of a watch is over.
-type ending struct {
-	io.ReadCloser
-	ctx context.Context
-}
+type ending struct{ io.ReadCloser }
 
 func (e *ending) Read(p []byte) (int, error) {
 	n, err := e.ReadCloser.Read(p)
-	if err != nil && errors.Is(e.ctx.Err(), context.DeadlineExceeded) {
+	if err != nil {
+		// The transport may tell of the end before the context does.
 		err = io.EOF
 	}
 	return n, err
