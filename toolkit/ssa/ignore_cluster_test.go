@@ -1,6 +1,7 @@
 package ssa_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -119,6 +120,8 @@ func TestMigrateAPIVersion(t *testing.T) {
 	for _, e := range a.GetManagedFields() {
 		recorded = append(recorded, e.Manager+" "+e.APIVersion)
 	}
+	// The API server lists them by time, in seconds.
+	slices.Sort(recorded)
 	if diff := cmp.Diff([]string{"kustomize-controller " + group + "/v1", "other " + group + "/v1"}, recorded); diff != "" {
 		t.Errorf("managed fields (-want +got):\n%s", diff)
 	}
