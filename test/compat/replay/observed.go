@@ -155,6 +155,10 @@ func shownHeaders(h http.Header) map[string]string {
 			out[key] = h.Get(key)
 		}
 	}
+	if strings.HasPrefix(out["User-Agent"], "flux/v") {
+		// Which version depends on how the program was built.
+		out["User-Agent"] = "flux/<version>"
+	}
 	if strings.HasPrefix(out["X-Signature"], "sha256=") {
 		out["X-Signature"] = "sha256=<hmac of the body>"
 	}
