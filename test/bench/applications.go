@@ -68,17 +68,11 @@ func applications(ctx context.Context, f *fleet, s *sheet) (err error) {
 		return err
 	}
 	f.process = nil
-	plain, err := f.floorOf(ctx, s, kustomizationsName, [2]func(i int) ([]object, error){
-		func(i int) ([]object, error) { return f.plainObjects(i, firstTag) },
-		func(i int) ([]object, error) { return f.plainObjects(i, secondTag) },
-	})
+	plain, err := f.plainFloor(ctx, s)
 	if err != nil {
 		return err
 	}
-	rendered, err := f.floorOf(ctx, s, helmReleasesName, [2]func(i int) ([]object, error){
-		func(i int) ([]object, error) { return records[0].objects(f, i) },
-		func(i int) ([]object, error) { return records[1].objects(f, i) },
-	})
+	rendered, err := f.renderedFloor(ctx, s, records)
 	if err != nil {
 		return err
 	}
@@ -98,8 +92,82 @@ func applications(ctx context.Context, f *fleet, s *sheet) (err error) {
 	return f.shared(ctx, s, plain)
 }
 
+// kustomizationsAlone installs, upgrades and deletes Kustomizations, after their floor.
+func kustomizationsAlone(ctx context.Context, f *fleet, s *sheet) error {
+	for _, part := range []string{"floor", "k"} {
+		if err := f.teams(ctx, part); err != nil {
+			return err
+		}
+	}
+	floor, err := f.plainFloor(ctx, s)
+	if err != nil {
+		return err
+	}
+	if err := f.run(ctx); err != nil {
+		return err
+	}
+	if err := f.kustomizations(ctx, s, floor); err != nil {
+		return err
+	}
+	return f.removal(ctx, s, kustomizationsName, floor, func() error { return f.delete(ctx, kustomizations(), ociRepositories()) })
+}
+
+// releasesAlone installs, upgrades and deletes HelmReleases, after their floor.
+func releasesAlone(ctx context.Context, f *fleet, s *sheet) error {
+	files := testkit.NewFiles()
+	defer files.Close()
+	if err := charts.Serve(files, "charts", charts.Webapp(charts.First), charts.Webapp(charts.Second)); err != nil {
+		return err
+	}
+	for _, part := range []string{"floor", "h"} {
+		if err := f.teams(ctx, part); err != nil {
+			return err
+		}
+	}
+	if err := f.run(ctx); err != nil {
+		return err
+	}
+	records, err := f.probe(ctx, files.URL+"/charts")
+	if err != nil {
+		return err
+	}
+	floor, err := f.renderedFloor(ctx, s, records)
+	if err != nil {
+		return err
+	}
+	if err := f.releases(ctx, s, floor, files.URL+"/charts"); err != nil {
+		return err
+	}
+	return f.removal(ctx, s, helmReleasesName, floor, func() error { return f.deleteReleases(ctx) })
+}
+
+// removal measures a deletion.
+func (f *fleet) removal(ctx context.Context, s *sheet, scenario string, floor floors, remove func() error) error {
+	r, err := f.phase(ctx, scenario, "delete", remove)
+	if err != nil {
+		return err
+	}
+	return s.add(r.over(floor.remove).memory())
+}
+
 // floors are the rows of the floor: installation, upgrade, deletion.
 type floors struct{ install, upgrade, remove *row }
+
+// plainFloor is the floor of Kustomizations.
+func (f *fleet) plainFloor(ctx context.Context, s *sheet) (floors, error) {
+	return f.floorOf(ctx, s, kustomizationsName, [2]func(i int) ([]object, error){
+		func(i int) ([]object, error) { return f.plainObjects(i, firstTag) },
+		func(i int) ([]object, error) { return f.plainObjects(i, secondTag) },
+	})
+}
+
+// renderedFloor is the floor of HelmReleases: the objects of two records, and the records.
+func (f *fleet) renderedFloor(ctx context.Context, s *sheet, records [2]record) (floors, error) {
+	return f.floorOf(ctx, s, helmReleasesName, [2]func(i int) ([]object, error){
+		func(i int) ([]object, error) { return records[0].objects(f, i) },
+		func(i int) ([]object, error) { return records[1].objects(f, i) },
+	})
+}
 
 func (f *fleet) plainObjects(i int, tag string) ([]object, error) {
 	return f.floor.objects("", fourObjects(f.team("floor", i), app(i), tag).Content)
@@ -321,11 +389,7 @@ func (f *fleet) unchanged(ctx context.Context, s *sheet, plain, rendered floors)
 	if err := s.add(idle); err != nil {
 		return err
 	}
-	removed, err := f.phase(ctx, helmReleasesName, "delete", func() error { return f.deleteReleases(ctx) })
-	if err != nil {
-		return err
-	}
-	if err := s.add(removed.over(rendered.remove).memory()); err != nil {
+	if err := f.removal(ctx, s, helmReleasesName, rendered, func() error { return f.deleteReleases(ctx) }); err != nil {
 		return err
 	}
 	restart, err := f.restart(ctx)
@@ -341,11 +405,7 @@ func (f *fleet) unchanged(ctx context.Context, s *sheet, plain, rendered floors)
 	if err := s.add(idle); err != nil {
 		return err
 	}
-	removed, err = f.phase(ctx, kustomizationsName, "delete", func() error { return f.delete(ctx, kustomizations(), ociRepositories()) })
-	if err != nil {
-		return err
-	}
-	return s.add(removed.over(plain.remove).memory())
+	return f.removal(ctx, s, kustomizationsName, plain, func() error { return f.delete(ctx, kustomizations(), ociRepositories()) })
 }
 
 // idle is a minute in which nothing happens.
@@ -466,11 +526,7 @@ func (f *fleet) shared(ctx context.Context, s *sheet, floor floors) error {
 	if err := s.add(upgrade.over(floor.upgrade).times(3).memory()); err != nil {
 		return err
 	}
-	removed, err := f.phase(ctx, sharedName, "delete", func() error { return f.delete(ctx, kustomizations(), ociRepositories()) })
-	if err != nil {
-		return err
-	}
-	return s.add(removed.over(floor.remove).memory())
+	return f.removal(ctx, s, sharedName, floor, func() error { return f.delete(ctx, kustomizations(), ociRepositories()) })
 }
 
 // installShared creates the source and the Kustomizations and waits until all are Ready.

@@ -2,7 +2,8 @@
 // test; `-json` prints lines for a comparison with an earlier run. It needs an otherwise idle machine.
 //
 //	go run ./test/bench                            the table of docs/benchmarks.md: 100, 500 and 1,000 applications, and the floor
-//	go run ./test/bench -sizes 500 applications    the part of it that grows with the number of applications
+//	go run ./test/bench -sizes 500 applications    the part of it that grows with the number of applications; or the heart of
+//	                                               it, for one kind and beside nothing else: kustomizations, helmreleases
 //	go run ./test/bench alone                      the part that does not; or one of it: monorepo, neighbours
 //	go run ./test/bench growth                     how cost grows up to 5,000 applications, and what to give a process
 //	go run ./test/bench figures                    all single figures; or by name:
@@ -129,13 +130,17 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	case growing:
 		return growth(ctx, o, out, os.Stderr)
 	case len(names) == 0:
-		return table(ctx, o, out, true, unsized())
+		return table(ctx, o, out, applications, unsized())
 	case slices.Equal(names, []string{"applications"}):
-		return table(ctx, o, out, true, nil)
+		return table(ctx, o, out, applications, nil)
+	case slices.Equal(names, []string{kustomizationsName}):
+		return table(ctx, o, out, kustomizationsAlone, nil)
+	case slices.Equal(names, []string{helmReleasesName}):
+		return table(ctx, o, out, releasesAlone, nil)
 	case slices.Equal(names, []string{"alone"}):
-		return table(ctx, o, out, false, unsized())
+		return table(ctx, o, out, nil, unsized())
 	case slices.Equal(names, []string{monorepoName}), slices.Equal(names, []string{neighboursName}):
-		return table(ctx, o, out, false, names)
+		return table(ctx, o, out, nil, names)
 	case slices.Equal(names, []string{"figures"}):
 		return figures(ctx, o, out, benches())
 	}
@@ -177,8 +182,9 @@ func onPlane(ctx context.Context, dir string, do func(*testkit.ControlPlane) err
 	return do(plane)
 }
 
-// table measures each number of applications on a control plane of its own, so that none pays for the objects of another.
-func table(ctx context.Context, o options, out io.Writer, sized bool, others []string) error {
+// table measures each number of applications on a control plane of its own, so that none pays for the objects of another; then what
+// does not grow with them.
+func table(ctx context.Context, o options, out io.Writer, sized func(context.Context, *fleet, *sheet) error, others []string) error {
 	s := &sheet{out: out, progress: os.Stderr, asJSON: o.asJSON}
 	measure := func(name string, n int, scenarios func(context.Context, *fleet, *sheet) error) error {
 		dir := filepath.Join(o.dir, name)
@@ -196,10 +202,10 @@ func table(ctx context.Context, o options, out io.Writer, sized bool, others []s
 	}
 	err := func() error {
 		for _, n := range o.sizes {
-			if !sized {
+			if sized == nil {
 				break
 			}
-			if err := measure(fmt.Sprint("applications-", n), n, applications); err != nil {
+			if err := measure(fmt.Sprint("applications-", n), n, sized); err != nil {
 				return err
 			}
 		}
@@ -244,7 +250,7 @@ func choose(names []string) ([]bench, error) {
 	for _, name := range names {
 		i := slices.Index(known, name)
 		if i < 0 {
-			return nil, fmt.Errorf("there is no bench %q; there are applications, alone, monorepo, neighbours, growth, figures, or some of %s",
+			return nil, fmt.Errorf("there is no bench %q; there are applications, kustomizations, helmreleases, alone, monorepo, neighbours, growth, figures, or some of %s",
 				name, strings.Join(known, ", "))
 		}
 		chosen = append(chosen, all[i])

@@ -47,7 +47,8 @@ type Command struct {
 }
 
 // limits returns the environment that bounds the heap of a part. A low GOGC trades a little CPU for memory, which idle parts hardly
-// notice; the memory limit only makes the collector work harder near it, so that a large cluster grows slower rather than failing.
+// notice; the memory limit only makes the collector work harder near it, so that a large cluster grows slower rather than failing. It
+// has to be well above what a few thousand objects need: close to it the heap is collected all the time.
 func limits(gogc, mebibytes int) []string {
 	return []string{"GOGC=" + strconv.Itoa(gogc), fmt.Sprintf("GOMEMLIMIT=%dMiB", mebibytes)}
 }
@@ -62,7 +63,7 @@ func EtcdCommand(o Options) Command {
 			"--peer-socket=" + home.PeerSocket,
 			"--durable=" + strconv.FormatBool(o.Durable),
 		},
-		Env: limits(50, 256),
+		Env: limits(50, 1024),
 	}
 }
 
@@ -101,7 +102,7 @@ func APIServerCommand(o Options) Command {
 	if o.AuditPolicy != "" {
 		args = append(args, "--audit-policy-file="+o.AuditPolicy, "--audit-log-path="+o.AuditLog)
 	}
-	return Command{Args: args, Env: limits(50, 600)}
+	return Command{Args: args, Env: limits(80, 2048)}
 }
 
 // controllerNames are the controllers that a cluster without kubelets, volumes, cloud and certificates has work for.
@@ -142,8 +143,10 @@ func ControllersCommand(o Options, kubeconfig string) Command {
 		"--secure-port=0",
 		"--service-account-private-key-file=" + pki + trust.ServiceAccountFile,
 		"--root-ca-file=" + pki + trust.CAFile,
-		"--kube-api-qps=200",
-		"--kube-api-burst=400",
+		// A rollout takes a controller a handful of requests. With few of them a second, whoever waits for hundreds of rollouts would
+		// wait for this limit alone.
+		"--kube-api-qps=2000",
+		"--kube-api-burst=4000",
 		"--min-resync-period=24h",
 		"--profiling=false",
 		"--concurrent-gc-syncs=10",
@@ -151,7 +154,7 @@ func ControllersCommand(o Options, kubeconfig string) Command {
 	for _, name := range []string{"deployment", "endpoint", "service-endpoint", "replicaset", "statefulset", "job", "cron-job", "resource-quota", "serviceaccount-token"} {
 		args = append(args, "--concurrent-"+name+"-syncs=2")
 	}
-	return Command{Args: args, Env: limits(40, 200)}
+	return Command{Args: args, Env: limits(40, 1024)}
 }
 
 // SimulatorCommand runs the pod simulator with the given kubeconfig.
