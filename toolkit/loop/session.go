@@ -123,7 +123,7 @@ func (s *session[O]) stopWatchdog() {
 // startWatch leaves the clock's goroutine, which must not block on the API server.
 func (s *session[O]) startWatch() { go s.watch() }
 
-// watch runs beside a long phase and writes its progress once it has lasted two seconds.
+// watch runs beside a long phase and writes its progress once it has lasted five seconds.
 func (s *session[O]) watch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
