@@ -3,6 +3,7 @@ package kustomize
 import (
 	"context"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -48,6 +49,7 @@ type lab struct {
 	host   *component.Host
 	// woken are those that a run woke.
 	woken *ownerSet
+	tally tally
 }
 
 func newLab(t *testing.T) *lab {
@@ -55,6 +57,7 @@ func newLab(t *testing.T) *lab {
 	config := kube.Config(testkit.Cluster(t), "kustomize-test")
 	testkit.InstallCRDs(t, config)
 	l := &lab{t: t, ns: testkit.Namespace(t, config), woken: newOwnerSet()}
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &counted{next, &l.tally} })
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, rbacv1.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme} {
 		if err := add(scheme); err != nil {

@@ -27,6 +27,9 @@ import (
 	"github.com/seed-79636ae9/flux/toolkit/ssa"
 )
 
+// sourcePatience is how old an object without a status has to be before it is told to have no source.
+const sourcePatience = 5 * time.Second
+
 // Kustomizer reconciles Kustomizations.
 type Kustomizer struct {
 	Options
@@ -184,6 +187,11 @@ func terminal(reason string, err error) error {
 func (k *Kustomizer) resolve(ctx context.Context, w *work) error {
 	ref := w.obj.Spec.SourceRef
 	source, err := k.Sources.Resolve(ctx, w.obj, sourceref.Reference{APIVersion: ref.APIVersion, Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name})
+	if errors.Is(err, sourceref.ErrNotFound) || errors.Is(err, sourceref.ErrNoArtifact) {
+		if left := k.newborn(w.obj); left > 0 {
+			return loop.Early(left, err)
+		}
+	}
 	switch {
 	case err == nil:
 	case errors.Is(err, sourceref.ErrNotFound):
@@ -200,6 +208,16 @@ func (k *Kustomizer) resolve(ctx context.Context, w *work) error {
 	w.run.Annotate("revision", source.Revision)
 	w.run.Annotate("originRevision", source.OriginRevision)
 	return nil
+}
+
+// newborn is how much longer it is too early to say that an object has no source: it mostly is created together with it, and the source
+// has its artifact a moment later. An object that has a status, or that time does not tell about, is never too young.
+func (k *Kustomizer) newborn(obj *kustomizev1.Kustomization) time.Duration {
+	age := k.Clock.Since(obj.CreationTimestamp.Time)
+	if age < 0 || len(obj.Status.Conditions) > 0 {
+		return 0
+	}
+	return sourcePatience - age
 }
 
 // succeed ends a good run. A routine run that found everything as it was leaves status and history alone.

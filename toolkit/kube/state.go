@@ -28,6 +28,8 @@ type State struct {
 	// when and only when somebody undid something of ours or did something we would clean up; a status update, a scaled
 	// replica count that we do not set, or a foreign annotation leave it alone.
 	Fields uint64
+	// Tags digests labels and annotations.
+	Tags uint64
 	// Meta digests labels, annotations, finalizers and owner references.
 	Meta    uint64
 	Verdict Verdict
@@ -107,11 +109,12 @@ func (l *Lens) meta(o metav1.Object) State {
 		Owner:    l.Owner(labels), Marks: l.Marks(labels, annotations),
 	}
 	for k, v := range labels {
-		s.Meta += l.text("l" + k + "\x00" + v)
+		s.Tags += l.text("l" + k + "\x00" + v)
 	}
 	for k, v := range annotations {
-		s.Meta += l.text("a" + k + "\x00" + v)
+		s.Tags += l.text("a" + k + "\x00" + v)
 	}
+	s.Meta = s.Tags
 	for _, f := range o.GetFinalizers() {
 		s.Meta += l.text("f" + f)
 	}
@@ -185,6 +188,7 @@ type kept struct {
 	owner      unique.Handle[Owner]
 	message    unique.Handle[string]
 	fields     uint64
+	tags       uint64
 	meta       uint64
 	status     unique.Handle[string]
 	marks      Marks
@@ -197,7 +201,7 @@ func keep(s State) kept {
 	return kept{
 		uid: string(s.UID), rv: s.ResourceVersion, generation: s.Generation,
 		owner: unique.Make(s.Owner), message: unique.Make(s.Verdict.Message), status: unique.Make(string(s.Verdict.Status)),
-		fields: s.Fields, meta: s.Meta, marks: s.Marks, deleting: s.Deleting, ours: s.Ours, passing: s.Passing,
+		fields: s.Fields, tags: s.Tags, meta: s.Meta, marks: s.Marks, deleting: s.Deleting, ours: s.Ours, passing: s.Passing,
 	}
 }
 
@@ -205,7 +209,7 @@ func (k kept) state() State {
 	return State{
 		UID: types.UID(k.uid), ResourceVersion: k.rv, Generation: k.generation, Owner: k.owner.Value(),
 		Verdict: Verdict{Status(k.status.Value()), k.message.Value()},
-		Fields:  k.fields, Meta: k.meta, Marks: k.marks, Deleting: k.deleting, Ours: k.ours, Passing: k.passing,
+		Fields:  k.fields, Tags: k.tags, Meta: k.meta, Marks: k.marks, Deleting: k.deleting, Ours: k.ours, Passing: k.passing,
 	}
 }
 

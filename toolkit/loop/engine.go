@@ -230,6 +230,9 @@ func (s *session[O]) finish(ctx context.Context, err error) (reconcile.Result, e
 		return s.quietly(ctx, err)
 	}
 	v := judge(err, s.e.c.FailReason)
+	if v != nil && v.outcome == early {
+		return s.next(ctx, v)
+	}
 	s.conclude(v)
 	s.handleRequest()
 	writeErr := s.write(ctx)
@@ -362,7 +365,7 @@ func (s *session[O]) next(ctx context.Context, v *Verdict) (reconcile.Result, er
 		return reconcile.Result{RequeueAfter: s.e.jitter(s.obj.GetInterval())}, nil
 	}
 	switch v.outcome {
-	case waiting:
+	case waiting, early:
 		return reconcile.Result{RequeueAfter: v.after}, nil
 	case stalled:
 		return reconcile.Result{}, nil

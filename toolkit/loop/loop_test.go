@@ -77,6 +77,8 @@ func TestVerdictTable(t *testing.T) {
 			ready:   "False InstallFailed: boom", stalled: "-", reconciling: "True Progressing: working", observed: 2, after: time.Minute, writes: 1},
 		{name: "helmrelease 50: stalled for another reason than Ready", verdict: Stall("InstallFailed", errTest).StalledAs("RetriesExceeded", "no more").Quiet(),
 			ready: "False InstallFailed: boom", stalled: "True RetriesExceeded: no more", reconciling: "-", observed: 2, writes: 1},
+		{name: "too early to say anything", verdict: Early(3*time.Second, errTest),
+			ready: "-", stalled: "-", reconciling: "-", observed: 1, after: 3 * time.Second},
 		{name: "a conflict is silent", verdict: fmt.Errorf("writing: %w", conflict),
 			ready: "-", stalled: "-", reconciling: "-", observed: 1, after: conflictDelay},
 	}
@@ -458,7 +460,7 @@ func TestPanicIsContained(t *testing.T) {
 	b.step()
 }
 
-// A phase that outlasts two seconds is written; a quick run costs one write.
+// A phase that outlasts five seconds is written; a quick run costs one write.
 func TestProgressOfLongPhase(t *testing.T) {
 	b := newBench(t, Policy{}, newWidget())
 	written := make(chan struct{}, 2)

@@ -14,8 +14,9 @@ import (
 	"github.com/seed-79636ae9/flux/toolkit/status"
 )
 
-// phaseBeforeWrite is how long a phase lasts before its progress is written, so that a quick reconcile costs one write.
-const phaseBeforeWrite = 2 * time.Second
+// phaseBeforeWrite is how long a phase lasts before its progress is written, so that a quick reconcile costs one write. It is more
+// than what a rollout of many objects adds to each of them: the writes would come when the API server has most to do.
+const phaseBeforeWrite = 5 * time.Second
 
 // Run collects what one reconcile run has to tell. Only the loop writes it to the API server.
 type Run struct {
@@ -58,7 +59,7 @@ func (r *Run) Reset() bool { return r.reset }
 func (r *Run) Recovered() bool { return r.recovered }
 
 // Progress says what the run does now. The text is written to the Reconciling condition when the phase
-// outlasts two seconds, or when the run fails in it.
+// outlasts five seconds, or when the run fails in it.
 func (r *Run) Progress(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -5,14 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/jsonmergepatch"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -122,7 +123,7 @@ func (s *session[O]) stopWatchdog() {
 // startWatch leaves the clock's goroutine, which must not block on the API server.
 func (s *session[O]) startWatch() { go s.watch() }
 
-// watch runs beside a long phase and writes its progress once it has lasted two seconds.
+// watch runs beside a long phase and writes its progress once it has lasted five seconds.
 func (s *session[O]) watch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,34 +263,54 @@ func statusPatch(base, target client.Object) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	diff, err := jsonmergepatch.CreateThreeWayJSONMergePatch(from, to, from)
-	if err != nil {
-		return nil, fmt.Errorf("comparing statuses: %w", err)
-	}
-	if string(diff) == "{}" {
+	diff := mergeDiff(from, to)
+	if len(diff) == 0 {
 		return nil, nil
 	}
 	return json.Marshal(map[string]any{
 		"metadata": map[string]any{"resourceVersion": base.GetResourceVersion()},
-		"status":   json.RawMessage(diff),
+		"status":   diff,
 	})
 }
 
-func statusOf(obj client.Object) ([]byte, error) {
-	data, err := json.Marshal(obj)
+// statusOf is the status of an object as its JSON says it, nil for a kind without one. It is read from the field alone: of a large
+// object, the status mostly is the small part.
+func statusOf(obj client.Object) (map[string]any, error) {
+	field := reflect.ValueOf(obj).Elem().FieldByName("Status")
+	if !field.IsValid() {
+		return nil, nil
+	}
+	out, err := runtime.DefaultUnstructuredConverter.ToUnstructured(field.Addr().Interface())
 	if err != nil {
-		return nil, fmt.Errorf("encoding %s/%s: %w", obj.GetNamespace(), obj.GetName(), err)
+		return nil, fmt.Errorf("encoding the status of %s/%s: %w", obj.GetNamespace(), obj.GetName(), err)
 	}
-	var parts struct {
-		Status json.RawMessage `json:"status"`
+	return out, nil
+}
+
+// mergeDiff is the merge patch (RFC 7386) from one JSON object to another, empty when they are equal.
+func mergeDiff(from, to map[string]any) map[string]any {
+	diff := map[string]any{}
+	for key, old := range from {
+		if old != nil && to[key] == nil {
+			diff[key] = nil
+		}
 	}
-	if err := json.Unmarshal(data, &parts); err != nil {
-		return nil, fmt.Errorf("decoding %s/%s: %w", obj.GetNamespace(), obj.GetName(), err)
+	for key, value := range to {
+		old := from[key]
+		if value == nil || reflect.DeepEqual(old, value) {
+			continue
+		}
+		inner, isObject := value.(map[string]any)
+		outer, wasObject := old.(map[string]any)
+		if !isObject || !wasObject {
+			diff[key] = value
+			continue
+		}
+		if deeper := mergeDiff(outer, inner); len(deeper) > 0 {
+			diff[key] = deeper
+		}
 	}
-	if parts.Status == nil {
-		return []byte("{}"), nil
-	}
-	return parts.Status, nil
+	return diff
 }
 
 func (s *session[O]) ensureFinalizer(ctx context.Context) error {

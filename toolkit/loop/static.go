@@ -51,16 +51,13 @@ func (s *session[O]) retire(ctx context.Context, fin Finalizer[O]) (reconcile.Re
 
 // untouched reports whether a status is empty. What the API server fills in for a new object counts as something that
 // is left over, as in 2.9: readers of a static object find no status at all.
-func untouched(status []byte) bool { return string(status) == `{}` }
+func untouched(status map[string]any) bool { return len(status) == 0 }
 
 // emptyStatus takes all fields of a status away. A status that is taken away as a whole would come back with what the API
 // server fills in.
-func (s *session[O]) emptyStatus(ctx context.Context, was []byte) error {
-	var fields map[string]any
-	if err := json.Unmarshal(was, &fields); err != nil {
-		return err
-	}
-	for name := range fields {
+func (s *session[O]) emptyStatus(ctx context.Context, was map[string]any) error {
+	fields := make(map[string]any, len(was))
+	for name := range was {
 		fields[name] = nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patchTimeout)

@@ -21,6 +21,7 @@ const (
 	waiting
 	stalled
 	interrupted
+	early
 )
 
 // Verdict is the error by which a kind says how a run ended. Any other error counts as a Fail.
@@ -33,6 +34,7 @@ const (
 //	Wait         False  -        Policy                kept                the kind's  after the duration, or when an edge fires
 //	Stall        False  True     -                     set                 Warning  when the spec changes
 //	Interrupted  False  -        kept                  kept                Normal   now
+//	Early        kept   kept     kept                  kept                -        after the duration, or when an edge fires
 //
 // A conflict of the API server or a shutdown leaves the object untouched and is silent.
 type Verdict struct {
@@ -67,6 +69,12 @@ func Stall(reason string, err error) *Verdict {
 // Interrupted says that a parked wait was ended by a newer event; the object is looked at again at once.
 func Interrupted(reason string, err error) *Verdict {
 	return &Verdict{outcome: interrupted, reason: reason, err: err}
+}
+
+// Early says that there is nothing to say yet: what the run needs may come at any moment. Nothing is written or told, and the object is
+// looked at again after the duration at the latest; an edge to what it waits for makes it sooner.
+func Early(after time.Duration, err error) *Verdict {
+	return &Verdict{outcome: early, err: err, after: after}
 }
 
 // On also sets a failure condition of the kind to True, with the verdict's reason and message.

@@ -99,15 +99,19 @@ func TestApplyBudget(t *testing.T) {
 		}
 	})
 	t.Run("after a restart", func(t *testing.T) {
+		text := strings.Replace(fourObjects, "key: one", "key: three", 1)
+		l.inView(l.mustApply(text), text)
+		l.log.take()
 		l.applier.Memory = ssa.NewMemory(ssa.MemoryOptions{Managed: l.managed})
-		res := l.mustApply(strings.Replace(fourObjects, "key: one", "key: three", 1))
-		if diff := cmp.Diff(map[string]int{"PATCH dry-run": 4, "GET": 4}, l.log.take()); diff != "" {
+		res := l.mustApply(text)
+		// What the watch shows of the Deployment tells that it is the same.
+		if diff := cmp.Diff(map[string]int{"PATCH dry-run": 4, "GET": 3}, l.log.take()); diff != "" {
 			t.Errorf("requests (-want +got):\n%s", diff)
 		}
 		if n := len(res.Changes().Only(ssa.Unchanged)); n != 4 {
 			t.Errorf("changes: %v", res.Changes())
 		}
-		l.mustApply(strings.Replace(fourObjects, "key: one", "key: three", 1))
+		l.mustApply(text)
 		if got := l.log.take(); len(got) > 0 {
 			t.Errorf("the second run after a restart made requests: %v", got)
 		}

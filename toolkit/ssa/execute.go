@@ -44,12 +44,16 @@ func (r *run) execute(ctx context.Context, p *plan) error {
 		}
 		return Errors{p.failed("apply failed", err)}
 	}
+	if p.unread && !p.adopt && meta.ResourceVersion == p.live.ResourceVersion {
+		// The metadata promised a change, and nothing was stored.
+		p.applied.Action = Unchanged
+	}
 	p.applied.UID, p.applied.ResourceVersion, p.applied.Generation = meta.UID, meta.ResourceVersion, meta.Generation
 	if r.Memory == nil {
 		return nil
 	}
 	l := learned{desired: p.digest, state: r.Lens.Metadata(meta), corrected: p.corrects}
-	if p.applied.Action == Configured && !p.adopt {
+	if p.applied.Action != Created && !p.adopt {
 		// A create's dry-run lacks what the server allocates, and one before a take-over lacks its effect.
 		l.content = p.content
 	}

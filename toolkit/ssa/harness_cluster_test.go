@@ -2,7 +2,9 @@ package ssa_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -339,6 +341,8 @@ type requestLog struct {
 	mu   sync.Mutex
 	log  []string
 	fail func(*http.Request) error
+	// alter changes answers to dry-runs.
+	alter func(*unstructured.Unstructured)
 }
 
 func (r *requestLog) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -358,7 +362,22 @@ func (r *requestLog) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	return r.next.RoundTrip(req)
+	answer, err := r.next.RoundTrip(req)
+	if err != nil || r.alter == nil || answer.StatusCode != http.StatusOK || req.URL.Query().Get("dryRun") == "" {
+		return answer, err
+	}
+	defer answer.Body.Close()
+	var o unstructured.Unstructured
+	if err := json.NewDecoder(answer.Body).Decode(&o); err != nil {
+		return nil, err
+	}
+	r.alter(&o)
+	body, err := o.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	answer.Body, answer.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return answer, nil
 }
 
 // take returns how many requests of each sort were made since the last take.

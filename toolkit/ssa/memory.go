@@ -198,6 +198,15 @@ func (m *Memory) recall(owner kube.Owner, id ID, desired uint64) recall {
 	return r
 }
 
+// at is the state of an object if the watch shows it in this very version.
+func (m *Memory) at(id ID, uid types.UID, resourceVersion string) (kube.State, bool) {
+	if m.o.Managed == nil {
+		return kube.State{}, false
+	}
+	state, sight := m.o.Managed.Lookup(id.GroupKind(), id.Namespace, id.Name)
+	return state, sight == kube.Present && state.UID == uid && state.ResourceVersion == resourceVersion
+}
+
 // matches reports whether a newer state than ours still is what we left, as far as we are concerned.
 func (o *memo) matches(s kube.State) bool {
 	switch {

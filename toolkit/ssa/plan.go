@@ -29,6 +29,7 @@ type plan struct {
 	ignored  [][]string                    // paths of fields that are not corrected
 	live     *metav1.PartialObjectMetadata // of an object that exists, if it matters
 	content  uint64                        // digest of what the write will store, if known
+	unread   bool                          // decided without the content of the live object
 	adopt    bool                          // fields and marks of earlier tools are to be taken over first
 	recreate bool
 	corrects bool // a write undoes somebody else's doing
@@ -189,8 +190,14 @@ func (r *run) dryRun(ctx context.Context, p *plan, known recall) error {
 	}
 	merged := r.Lens.Marks(dry.GetLabels(), dry.GetAnnotations())
 	var live *unstructured.Unstructured
-	exact := known.exact
-	if exact == 0 || merged.Has(kube.NoApply) || len(p.ignored) > 0 {
+	exact, glance := known.exact, glance{}
+	switch {
+	case merged.Has(kube.NoApply) || len(p.ignored) > 0:
+		exact = 0
+	case exact == 0:
+		glance = r.glance(p, dry)
+	}
+	if exact == 0 && glance.says == nothing {
 		live, err = r.Client.Get(ctx, p.ref)
 		if apierrors.IsNotFound(err) {
 			p.applied.Action = Created
@@ -218,6 +225,9 @@ func (r *run) dryRun(ctx context.Context, p *plan, known recall) error {
 	p.content = content(r.Lens, compared)
 	p.adopt = !merged.Has(kube.KeepForeign) && !p.marks.Has(kube.KeepForeign) && r.foreign(p.live)
 	drifted := p.content != exact
+	if glance.says != nothing {
+		drifted, p.unread = glance.says == differs, true
+	}
 	if len(p.ignored) > 0 {
 		// What was compared is not the whole.
 		p.content = 0
@@ -227,21 +237,24 @@ func (r *run) dryRun(ctx context.Context, p *plan, known recall) error {
 		return r.drift(ctx, p, comparedLive, compared)
 	}
 	p.applied.Action = Unchanged
-	r.remember(p, live)
+	switch {
+	case live != nil:
+		r.remember(p, r.Lens.Object(live))
+	case p.unread:
+		r.remember(p, glance.state)
+	case r.Memory != nil:
+		// Nobody looked, since the content was known to the letter: the note of the object's state still holds.
+		r.Memory.rebase(r.req.Owner, p.id, p.digest)
+	}
+	p.applied.ResourceVersion, p.applied.Generation = p.live.ResourceVersion, p.live.Generation
 	return nil
 }
 
 // remember notes an object that is as desired.
-func (r *run) remember(p *plan, live *unstructured.Unstructured) {
-	switch {
-	case r.Memory == nil:
-	case live == nil:
-		// Nobody looked, since the content was known to the letter: the note of the object's state still holds.
-		r.Memory.rebase(r.req.Owner, p.id, p.digest)
-	default:
-		r.Memory.commit(r.req.Owner, p.id, learned{desired: p.digest, content: p.content, state: r.Lens.Object(live)})
+func (r *run) remember(p *plan, live kube.State) {
+	if r.Memory != nil {
+		r.Memory.commit(r.req.Owner, p.id, learned{desired: p.digest, content: p.content, state: live})
 	}
-	p.applied.ResourceVersion, p.applied.Generation = p.live.ResourceVersion, p.live.Generation
 }
 
 // skip leaves an object alone for the marks it carries on the cluster.
