@@ -25,6 +25,11 @@ func (r *Releaser) compare(ctx context.Context, w *work) error {
 	case err != nil:
 		return loop.Fail(helmv2.StateErrorReason, fmt.Errorf("could not compare the cluster with release %s: %w", fullName(&w.latest.Snapshot), err))
 	}
+	if w.unread && !result.Empty() {
+		// The release itself may be another one by now.
+		w.doubted = true
+		return nil
+	}
 	w.drift = result
 	w.compared = &comparison{drifted: !result.Empty()}
 	if result.Empty() {
