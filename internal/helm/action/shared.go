@@ -31,6 +31,7 @@ type Shared struct {
 	asked   time.Time
 	apis    *kube.APIs
 	served  common.VersionSet
+	all     omnipotent
 }
 
 // NewShared makes the Shared of a cluster. The client is one of the controller's own identity there.
