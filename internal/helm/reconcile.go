@@ -84,6 +84,8 @@ type work struct {
 	known  bool
 	// unread: latest is what the history says, and a watch confirms.
 	unread bool
+	// untouched: so are the objects, which were as they should be when they were last compared.
+	untouched bool
 	// doubted: what was recollected is not to be relied on in this run.
 	doubted bool
 	// targetLost: the release to go back to is not in storage as it was.
@@ -355,7 +357,7 @@ func (r *Releaser) release(ctx context.Context, w *work) error {
 func (r *Releaser) next(ctx context.Context, w *work) (step, error) {
 	if r.recollect(w) {
 		switch next := decide(w.situation(r)); {
-		case next.act == actNone, next.act == actCompare && w.record != nil:
+		case next.act == actNone, next.act == actCompare && (w.record != nil || w.untouched):
 			r.remind(w)
 			return next, nil
 		}

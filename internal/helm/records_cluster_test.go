@@ -291,6 +291,19 @@ func TestUnchangedRelease(t *testing.T) {
 			}
 			quiet(2)
 
+			if spec != "" {
+				// Somebody changes an object.
+				changed := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: l.ns, Name: "app"}}
+				must(t, l.client.Get(t.Context(), client.ObjectKeyFromObject(changed), changed))
+				changed.Data["message"] = "theirs"
+				must(t, l.client.Update(t.Context(), changed))
+				for changed.Data["message"] == "theirs" {
+					l.step(2)
+					must(t, l.client.Get(t.Context(), client.ObjectKeyFromObject(changed), changed))
+				}
+				quiet(2)
+			}
+
 			// Somebody goes back with helm.
 			first, err := l.helm.Get("app", 1)
 			must(t, err)

@@ -23,6 +23,9 @@ type settled struct {
 	// digest is that of the entry of the history about this record.
 	digest string
 	at     time.Time
+	// compared: its objects were found as they should be, so many.
+	compared bool
+	objects  int
 }
 
 // settledReleases remembers what was settled, by object. It is safe for concurrent use.
@@ -47,6 +50,16 @@ func (s *settledReleases) put(o kube.Owner, found settled) {
 	s.known[o] = found
 }
 
+// compared notes that all objects of a settled release, n of them, are as they should be.
+func (s *settledReleases) compared(o kube.Owner, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if found, ok := s.known[o]; ok {
+		found.compared, found.objects = true, n
+		s.known[o] = found
+	}
+}
+
 func (s *settledReleases) forget(o kube.Owner) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,7 +69,7 @@ func (s *settledReleases) forget(o kube.Owner) {
 // recollect finds out without a request how the newest release is, and reports whether it could. That is enough to leave alone what is in
 // order; whatever has failed, or is not what this object has made, is read.
 func (r *Releaser) recollect(w *work) bool {
-	w.record, w.latest, w.known, w.targetLost, w.unread = nil, nil, false, false, false
+	w.record, w.latest, w.known, w.targetLost, w.unread, w.untouched = nil, nil, false, false, false, false
 	history := w.obj.Status.History
 	if w.doubted || len(history) == 0 {
 		return false
@@ -72,7 +85,9 @@ func (r *Releaser) recollect(w *work) bool {
 		w.record, w.latest = rel, s
 	} else if record, ok := r.unchanged(w, &history[0]); ok {
 		w.latest, w.unread = &sighting{Snapshot: history[0]}, true
-		w.record = w.cluster.Watch.shared.Recorded(w.storage, history[0].Name, history[0].Version, record)
+		if w.untouched = r.untouched(w); !w.untouched {
+			w.record = w.cluster.Watch.shared.Recorded(w.storage, history[0].Name, history[0].Version, record)
+		}
 	} else {
 		return false
 	}
@@ -89,6 +104,13 @@ func (r *Releaser) unchanged(w *work, newest *helmv2.Snapshot) (record string, o
 	shown, sees := watch.shared.Newest(w.storage, w.obj.GetReleaseName())
 	return shown, ok && sees && shown == found.record && found.generation == w.obj.Generation && found.digest == newest.Digest &&
 		r.Clock.Since(found.at) < trustWatch
+}
+
+// untouched reports whether the watches show that the objects of a release are as they were when they were last compared with it.
+func (r *Releaser) untouched(w *work) bool {
+	watch := w.cluster.Watch
+	found, ok := watch.settled.get(owner(w.obj))
+	return ok && found.compared && watch.memory.Untouched(owner(w.obj), found.objects)
 }
 
 // remind remembers that storage was found as the history says.

@@ -10,8 +10,9 @@ import (
 	release "helm.sh/helm/v4/pkg/release/v1"
 )
 
-// DefaultCacheBytes bounds the releases that are remembered of one cluster.
-const DefaultCacheBytes = 16 << 20
+// DefaultCacheBytes bounds the releases that are remembered of one cluster: those that actions are at work on, and some more. What nobody
+// has touched is not looked at.
+const DefaultCacheBytes = 4 << 20
 
 // recordCache remembers decoded releases without their charts, the last used ones, so that a record is read once and not at each look. A
 // record that has changed has another resource version.
