@@ -16,6 +16,10 @@ import (
 
 // compare looks for what differs between the cluster and the release (helmrelease 46, 84).
 func (r *Releaser) compare(ctx context.Context, w *work) error {
+	if w.untouched {
+		w.compared = &comparison{}
+		return nil
+	}
 	// Whoever touches an object from now on wakes the release.
 	w.cluster.Watch.Include(owner(w.obj), inventory(w.obj).Kinds())
 	result, err := drift.Detect(ctx, r.driftRequest(w))
@@ -25,9 +29,15 @@ func (r *Releaser) compare(ctx context.Context, w *work) error {
 	case err != nil:
 		return loop.Fail(helmv2.StateErrorReason, fmt.Errorf("could not compare the cluster with release %s: %w", fullName(&w.latest.Snapshot), err))
 	}
+	if w.unread && !result.Empty() {
+		// The release itself may be another one by now.
+		w.doubted = true
+		return nil
+	}
 	w.drift = result
 	w.compared = &comparison{drifted: !result.Empty()}
 	if result.Empty() {
+		w.cluster.Watch.settled.compared(owner(w.obj), result.Compared)
 		return nil
 	}
 	message := fmt.Sprintf("Cluster state of release %s has drifted from the desired state:\n%s", fullName(&w.latest.Snapshot), result.Summary())

@@ -2,6 +2,7 @@ package helm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -300,12 +301,24 @@ type watcher struct {
 	memory *ssa.Memory
 	// shared is what all actions on the cluster have in common.
 	shared *action.Shared
+	// settled is how releases were found in order.
+	settled settledReleases
+	log     logr.Logger
+}
+
+// Run implements cluster.Watcher.
+func (w *watcher) Run(ctx context.Context) error {
+	records := make(chan error, 1)
+	go func() { records <- w.shared.Watch(ctx, w.log) }()
+	err := w.Managed.Run(ctx)
+	return errors.Join(err, <-records)
 }
 
 // Forget implements cluster.Watcher.
 func (w *watcher) Forget(o kube.Owner) {
 	w.Track(o, nil)
 	w.memory.Forget(o)
+	w.settled.forget(o)
 }
 
 type watcherOptions struct {
@@ -319,7 +332,7 @@ type watcherOptions struct {
 
 // newWatcher watches the objects of releases on a cluster, by the labels that name their HelmReleases.
 func newWatcher(c *kube.Client, o watcherOptions) *watcher {
-	w := &watcher{shared: action.NewShared(c, nil)}
+	w := &watcher{shared: action.NewShared(c, nil), log: o.log}
 	w.Managed = kube.NewManaged(kube.ManagedOptions{
 		Client: c, Lens: kube.NewLens(Ownership(o.overrideManagers)), Log: o.log, OnChange: func(c kube.Change) { w.memory.Observe(c) },
 	})

@@ -14,8 +14,8 @@ import (
 
 // observe finds out what Helm's storage holds (helmrelease 38, 39, 49, 90).
 func (r *Releaser) observe(ctx context.Context, w *work) error {
-	w.record, w.latest, w.known, w.targetLost = nil, nil, false, false
-	rel, err := w.actions.Latest(ctx, w.obj.GetReleaseName())
+	w.record, w.latest, w.known, w.targetLost, w.unread, w.untouched = nil, nil, false, false, false, false
+	rel, err := w.actions.Observe(ctx, w.obj.GetReleaseName())
 	switch {
 	case errors.Is(err, action.ErrNotFound):
 		return nil

@@ -76,10 +76,18 @@ type work struct {
 	// storage and namespace are those of the release at hand.
 	storage, namespace string
 	actions            *action.Actions
-	// record is the newest release in Helm's storage, as it was last read; nil: there is none.
+	// listing is what is known of the records of the release at hand.
+	listing *action.Listing
+	// record is the newest release in Helm's storage, as it was last read; nil: there is none, or it was not read.
 	record *release.Release
 	latest *sighting
 	known  bool
+	// unread: latest is what the history says, and a watch confirms.
+	unread bool
+	// untouched: so are the objects, which were as they should be when they were last compared.
+	untouched bool
+	// doubted: what was recollected is not to be relied on in this run.
+	doubted bool
 	// targetLost: the release to go back to is not in storage as it was.
 	targetLost bool
 	compared   *comparison
@@ -121,7 +129,7 @@ func (r *Releaser) Reconcile(ctx context.Context, obj *helmv2.HelmRelease, run *
 }
 
 func newWork(obj *helmv2.HelmRelease, run *loop.Run) *work {
-	w := &work{obj: obj, run: run, conditions: map[string]metav1.Condition{}}
+	w := &work{obj: obj, run: run, listing: &action.Listing{}, conditions: map[string]metav1.Condition{}}
 	for _, c := range obj.Status.Conditions {
 		w.conditions[c.Type] = c
 	}
@@ -272,7 +280,7 @@ func owner(obj *helmv2.HelmRelease) kube.Owner {
 func (r *Releaser) acting(w *work) error {
 	var err error
 	w.actions, err = action.New(action.Options{
-		Client: w.client, Managed: w.cluster.Watch.Managed, Shared: w.cluster.Watch.shared, Owner: owner(w.obj), Evaluator: w.healthy,
+		Client: w.client, Managed: w.cluster.Watch.Managed, Shared: w.cluster.Watch.shared, Listing: w.listing, Owner: owner(w.obj), Evaluator: w.healthy,
 		Park: action.Park(cluster.Parking(w.run.Park)), ReleaseNamespace: w.namespace, StorageNamespace: w.storage,
 		AllowDNS: r.AllowDNS, Helm3Defaults: r.Helm3Defaults, KeepWaiting: r.DisableFailFast, Clock: r.Clock,
 	})
@@ -331,12 +339,10 @@ func (r *Releaser) release(ctx context.Context, w *work) error {
 		return err
 	}
 	for range maxSteps {
-		if err := r.observe(ctx, w); err != nil {
+		next, err := r.next(ctx, w)
+		if err != nil {
 			return err
 		}
-		// A storage that could never be read holds nothing of ours, and does not keep its object from going.
-		w.obj.Status.StorageNamespace = w.storage
-		next := decide(w.situation(r))
 		end, err := r.act(ctx, w, next)
 		if err != nil || end {
 			return err
@@ -344,6 +350,25 @@ func (r *Releaser) release(ctx context.Context, w *work) error {
 		w.done = append(w.done, next.act)
 	}
 	return loop.Fail(helmv2.ReconcileErrorReason, fmt.Errorf("the release does not come to rest: %v", w.done))
+}
+
+// next observes and decides. What is known already, or a watch shows, is enough to do nothing. Whatever is done rests on what storage holds
+// now (helmrelease 38).
+func (r *Releaser) next(ctx context.Context, w *work) (step, error) {
+	if r.recollect(w) {
+		switch next := decide(w.situation(r)); {
+		case next.act == actNone, next.act == actCompare && (w.record != nil || w.untouched):
+			r.remind(w)
+			return next, nil
+		}
+	}
+	if err := r.observe(ctx, w); err != nil {
+		return step{}, err
+	}
+	// A storage that could never be read holds nothing of ours, and does not keep its object from going.
+	w.obj.Status.StorageNamespace = w.storage
+	r.remind(w)
+	return decide(w.situation(r)), nil
 }
 
 func (w *work) situation(r *Releaser) *situation {

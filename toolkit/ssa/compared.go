@@ -44,3 +44,23 @@ func (m *Memory) ClaimFull(owner kube.Owner) bool { return m.claimFull(owner) }
 
 // Retain forgets the objects that are not among the given ones.
 func (m *Memory) Retain(owner kube.Owner, ids map[ID]struct{}) { m.retain(owner, ids) }
+
+// Untouched reports whether another comparison of all objects of an owner, n of them, would ask the API server nothing: nobody has touched
+// one since Compared, or Write, said that it is as desired, and no look at all of them is due.
+func (m *Memory) Untouched(owner kube.Owner, n int) bool {
+	m.mu.Lock()
+	r := m.owners[owner]
+	known := r != nil && len(r.objects) == n && m.o.Clock.Now().Before(r.nextFull)
+	desired := map[ID]uint64{}
+	if known {
+		for id, o := range r.objects {
+			desired[id] = o.desired
+			known = known && o.known && !o.differs
+		}
+	}
+	m.mu.Unlock()
+	for id, d := range desired {
+		known = known && m.recall(owner, id, d).same
+	}
+	return known
+}

@@ -47,6 +47,8 @@ type Options struct {
 	Park Park
 	// Shared is what the actions on one cluster share.
 	Shared *Shared
+	// Listing is what the run knows of the records; nil: nothing yet.
+	Listing *Listing
 	// ReleaseNamespace is where the objects of the release go unless they say otherwise.
 	ReleaseNamespace string
 	// StorageNamespace is where Helm's records are.
@@ -96,15 +98,27 @@ func New(o Options) (*Actions, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.store = newStore(storeOptions{Requests: requests, Namespace: o.StorageNamespace, Cache: o.Shared.records, Clock: o.Clock})
+	if o.Listing == nil {
+		o.Listing = &Listing{}
+	}
+	a.store = newStore(storeOptions{Requests: requests, Namespace: o.StorageNamespace, Cache: o.Shared.records, Listing: o.Listing, Clock: o.Clock})
 	return a, nil
 }
 
-// Latest returns the newest version of a release in the storage, with only the metadata of its chart. The error is ErrNotFound when there
-// is none, and names the Secret when its record cannot be read.
-func (a *Actions) Latest(ctx context.Context, name string) (*release.Release, error) {
-	return a.store.latest(ctx, name)
+// Observe returns the newest version of a release in the storage, with only the metadata of its chart. The records are listed, and known
+// from then on to all that use the same Listing. The error is ErrNotFound when there is none, and names the Secret when its record cannot
+// be read.
+func (a *Actions) Observe(ctx context.Context, name string) (*release.Release, error) {
+	return a.store.latest(ctx, name, a.store.observe)
 }
+
+// Latest is Observe by what is known of the records, if they were observed before.
+func (a *Actions) Latest(ctx context.Context, name string) (*release.Release, error) {
+	return a.store.latest(ctx, name, a.store.known)
+}
+
+// Recall is Latest as far as that takes no request; else nil.
+func (a *Actions) Recall(name string) *release.Release { return a.store.recall(name) }
 
 // Get returns a version of a release in the storage, with only the metadata of its chart. Its errors are those of Latest.
 func (a *Actions) Get(ctx context.Context, name string, version int) (*release.Release, error) {

@@ -8,11 +8,11 @@ import (
 
 	chart "helm.sh/helm/v4/pkg/chart/v2"
 	release "helm.sh/helm/v4/pkg/release/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
-// DefaultCacheBytes bounds the releases that are remembered of one cluster.
-const DefaultCacheBytes = 16 << 20
+// DefaultCacheBytes bounds the releases that are remembered of one cluster: those that actions are at work on, and some more. What nobody
+// has touched is not looked at.
+const DefaultCacheBytes = 4 << 20
 
 // recordCache remembers decoded releases without their charts, the last used ones, so that a record is read once and not at each look. A
 // record that has changed has another resource version.
@@ -29,7 +29,6 @@ type recordID struct{ namespace, name string }
 
 type cachedRecord struct {
 	id              recordID
-	uid             types.UID
 	resourceVersion string
 	release         *release.Release
 	size            int
@@ -40,7 +39,7 @@ func newRecordCache(limit int) *recordCache {
 }
 
 // get returns a release of the caller's own, or nil.
-func (c *recordCache) get(namespace, name string, uid types.UID, resourceVersion string) *release.Release {
+func (c *recordCache) get(namespace, name, resourceVersion string) *release.Release {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.items[recordID{namespace, name}]
@@ -48,7 +47,7 @@ func (c *recordCache) get(namespace, name string, uid types.UID, resourceVersion
 		return nil
 	}
 	r := e.Value.(*cachedRecord)
-	if r.uid != uid || r.resourceVersion != resourceVersion {
+	if r.resourceVersion != resourceVersion {
 		return nil
 	}
 	c.used.MoveToFront(e)
@@ -56,8 +55,8 @@ func (c *recordCache) get(namespace, name string, uid types.UID, resourceVersion
 }
 
 // put remembers a release.
-func (c *recordCache) put(namespace, name string, uid types.UID, resourceVersion string, rel *release.Release) {
-	r := &cachedRecord{id: recordID{namespace, name}, uid: uid, resourceVersion: resourceVersion, release: cloned(rel), size: sizeOf(rel)}
+func (c *recordCache) put(namespace, name, resourceVersion string, rel *release.Release) {
+	r := &cachedRecord{id: recordID{namespace, name}, resourceVersion: resourceVersion, release: cloned(rel), size: sizeOf(rel)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.items[r.id]; e != nil {

@@ -39,6 +39,8 @@ type method struct {
 	lenient bool
 	// wholeCharts reads the charts of old releases.
 	wholeCharts bool
+	// takesOver has Helm not ask which objects exist: each is taken over.
+	takesOver bool
 	// preview leaves out objects of kinds that are not served yet.
 	preview bool
 	// wait is the strategy for everything that is no hook.
@@ -64,6 +66,8 @@ type client struct {
 
 	mu      sync.Mutex // guards what follows
 	deletes []error    // that Helm does not pass on
+	writes  bool
+	taken   map[string]struct{} // paths of the objects that Helm was told do not exist
 }
 
 var (
@@ -71,7 +75,9 @@ var (
 	_ helmkube.InterfaceWaitOptions = (*client)(nil)
 )
 
-func newClient(o clientOptions) *client { return &client{o: o, log: slog.New(o.Log)} }
+func newClient(o clientOptions) *client {
+	return &client{o: o, log: slog.New(o.Log), taken: map[string]struct{}{}}
+}
 
 // IsReachable asks nothing: the first request that is needed anyway tells.
 func (c *client) IsReachable() error { return nil }
@@ -118,22 +124,29 @@ func (c *client) info(o *unstructured.Unstructured) (*resource.Info, error) {
 	if res.Namespaced {
 		scope = meta.RESTScopeNamespace
 	}
+	api := c.o.Requests.api(gvk.GroupVersion())
+	var asked resource.RESTClient = api
+	if c.o.Method.takesOver {
+		asked = unasked{api, c}
+	}
 	return &resource.Info{
-		Client:    c.o.Requests.api(gvk.GroupVersion()),
+		Client:    asked,
 		Mapping:   &meta.RESTMapping{Resource: res.GVR(), GroupVersionKind: gvk, Scope: scope},
 		Namespace: o.GetNamespace(), Name: o.GetName(), Object: o,
 	}, nil
 }
 
-// Create creates objects; with server-side apply, objects that exist are changed where nobody else set the fields.
+// Create creates objects; with server-side apply, objects that exist are changed where nobody else set the fields, unless they are to be
+// taken over.
 func (c *client) Create(list helmkube.ResourceList, _ ...helmkube.ClientCreateOption) (*helmkube.Result, error) {
 	if len(list) == 0 {
 		return nil, helmkube.ErrNoObjectsVisited
 	}
 	c.log.Debug("creating resource(s)", "resources", len(list))
+	c.begun()
 	err := perform(list, func(info *resource.Info) error {
 		if c.o.Method.serverSide {
-			_, err := c.apply(info, false)
+			_, err := c.apply(info, c.takes(info))
 			return err
 		}
 		return c.create(info)
@@ -147,6 +160,7 @@ func (c *client) Create(list helmkube.ResourceList, _ ...helmkube.ClientCreateOp
 // Update makes the targets what they should be and deletes the originals that are no targets.
 func (c *client) Update(originals, targets helmkube.ResourceList, _ ...helmkube.ClientUpdateOption) (*helmkube.Result, error) {
 	c.log.Debug("checking resources for changes", "resources", len(targets))
+	c.begun()
 	res := &helmkube.Result{}
 	var mu sync.Mutex // guards res and failed
 	var failed []error

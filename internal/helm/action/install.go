@@ -33,7 +33,7 @@ func (a *Actions) Install(ctx context.Context, obj *helmv2.HelmRelease, c *chart
 	spec := orZero(obj.Spec.Install)
 	serverSide := isEnabled(spec.ServerSideApply, !a.o.Helm3Defaults)
 	s, err := a.begin(ctx, method{
-		serverSide: serverSide, merge: !spec.DisableTakeOwnership, lenient: spec.DisableOpenAPIValidation, wait: waitFor(obj, spec.DisableWait),
+		serverSide: serverSide, takesOver: a.takesOver(ctx, serverSide, !spec.DisableTakeOwnership), merge: !spec.DisableTakeOwnership, lenient: spec.DisableOpenAPIValidation, wait: waitFor(obj, spec.DisableWait),
 	})
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -75,7 +76,6 @@ func TestInstallRequests(t *testing.T) {
 	got := slices.DeleteFunc(l.counted(), func(r string) bool { return strings.HasSuffix(r, "/deployments/two") && strings.HasPrefix(r, "GET") })
 	want := []string{
 		"GET /api/v1/namespaces/NS/secrets",
-		"GET /api/v1/namespaces/NS/configmaps/two-config",
 		"POST /api/v1/namespaces/NS/secrets",
 		"PATCH /api/v1/namespaces/NS/configmaps/two-config",
 		"PATCH /apis/apps/v1/namespaces/NS/deployments/two",
@@ -133,6 +133,35 @@ func TestTakeOwnership(t *testing.T) {
 	want := map[string]string{"message": "hello", "other": "x", "release": "app." + l.ns}
 	if d := cmp.Diff(want, data); d != "" || managers(o) != "helm-controller Apply, someone Apply" {
 		t.Errorf("managers %q, data (-want +got):\n%s", managers(o), d)
+	}
+}
+
+// helmrelease 57, 88: who may not do everything has each object read first, and what may not be read is no attempt.
+func TestInstallReadsFirst(t *testing.T) {
+	l := newLab(t, "{interval: 10m, timeout: 30s, serviceAccountName: tenant}")
+	rules := []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets", "configmaps"}, Verbs: []string{"*"}}}
+	role := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: "tenant"}, Rules: rules}
+	binding := &rbacv1.RoleBinding{
+		ObjectMeta: role.ObjectMeta, RoleRef: rbacv1.RoleRef{Kind: "Role", Name: "tenant"},
+		Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: l.ns, Name: "tenant"}},
+	}
+	if _, err := l.client.RbacV1().Roles(l.ns).Create(t.Context(), role, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.client.RbacV1().RoleBindings(l.ns).Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	const want = "unable to continue with install: could not get information about the resource"
+	for {
+		_, err := l.actions().Install(t.Context(), l.obj, demo("1.0.0"), nil)
+		if err != nil && strings.Contains(err.Error(), `resource "secrets"`) {
+			// The API server is still to see the rights.
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), want) || l.records() != "" {
+			t.Errorf("records %q, error: %v", l.records(), err)
+		}
+		return
 	}
 }
 

@@ -132,18 +132,18 @@ func TestRecordCache(t *testing.T) {
 	rel := sample()
 	c := newRecordCache(3 * sizeOf(rel))
 	for _, name := range []string{"a", "b", "c"} {
-		c.put("ns", name, "uid", "1", rel)
+		c.put("ns", name, "1", rel)
 	}
-	if c.get("ns", "a", "uid", "1") == nil {
+	if c.get("ns", "a", "1") == nil {
 		t.Fatal("a is not there")
 	}
-	c.put("ns", "d", "uid", "1", rel)
+	c.put("ns", "d", "1", rel)
 	for name, want := range map[string]bool{"a": true, "b": false, "c": true, "d": true} {
-		if got := c.get("ns", name, "uid", "1") != nil; got != want {
+		if got := c.get("ns", name, "1") != nil; got != want {
 			t.Errorf("%s is there: %t", name, got)
 		}
 	}
-	if c.get("ns", "a", "uid", "2") != nil || c.get("ns", "a", "other", "1") != nil || c.get("other", "a", "uid", "1") != nil {
+	if c.get("ns", "a", "2") != nil || c.get("other", "a", "1") != nil {
 		t.Error("another version, object or namespace is taken for it")
 	}
 }

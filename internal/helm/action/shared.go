@@ -6,7 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	"helm.sh/helm/v4/pkg/chart/common"
+	release "helm.sh/helm/v4/pkg/release/v1"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/utils/clock"
 
@@ -20,22 +22,36 @@ const knownVersion = 5 * time.Minute
 // one per cluster.
 type Shared struct {
 	client  *kube.Client
-	clock   clock.PassiveClock
+	clock   clock.Clock
 	records *recordCache
+	watch   *recordWatch
 
 	mu      sync.Mutex // guards what follows
 	version *common.KubeVersion
 	asked   time.Time
 	apis    *kube.APIs
 	served  common.VersionSet
+	all     omnipotent
 }
 
 // NewShared makes the Shared of a cluster. The client is one of the controller's own identity there.
-func NewShared(client *kube.Client, c clock.PassiveClock) *Shared {
+func NewShared(client *kube.Client, c clock.Clock) *Shared {
 	if c == nil {
 		c = clock.RealClock{}
 	}
-	return &Shared{client: client, clock: c, records: newRecordCache(DefaultCacheBytes)}
+	return &Shared{client: client, clock: c, records: newRecordCache(DefaultCacheBytes), watch: newRecordWatch(client)}
+}
+
+// Watch watches the records of the cluster, from the first question of Newest until ctx ends.
+func (s *Shared) Watch(ctx context.Context, log logr.Logger) error {
+	return s.watch.run(ctx, s.clock, log)
+}
+
+// Newest returns the resource version of the newest record of a release as the controller's own identity sees it, without a request. It is
+// empty if there is none. It returns false if the watch of the records cannot tell. The answer may be behind: it is good for finding that
+// nothing has happened, and not for acting upon; and it must be told to nobody who cannot read the record.
+func (s *Shared) Newest(namespace, release string) (resourceVersion string, ok bool) {
+	return s.watch.newest(namespace, release)
 }
 
 // capabilities is what templates see as .Capabilities. It costs no request while nothing has changed.
@@ -87,4 +103,10 @@ func (s *Shared) kubeVersion(ctx context.Context) (*common.KubeVersion, error) {
 	defer s.mu.Unlock()
 	s.version, s.asked = v, s.clock.Now()
 	return v, nil
+}
+
+// Recorded returns a version of a release of which the record, with the resource version, was read or written before, if it is still
+// remembered; else nil.
+func (s *Shared) Recorded(namespace, name string, version int, resourceVersion string) *release.Release {
+	return s.records.get(namespace, key(name, version), resourceVersion)
 }

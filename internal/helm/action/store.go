@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -46,6 +47,7 @@ type storeOptions struct {
 	Requests  *requests
 	Namespace string
 	Cache     *recordCache
+	Listing   *Listing
 	Clock     clock.PassiveClock
 }
 
@@ -80,7 +82,9 @@ func (s *store) list(ctx context.Context, selector map[string]string) ([]metav1.
 		if _, err := r.decode(req, &page); err != nil {
 			return nil, err
 		}
-		all = append(all, page.Items...)
+		for i := range page.Items {
+			all = append(all, outlined(&page.Items[i]))
+		}
 		if next = page.Continue; next == "" {
 			return all, nil
 		}
@@ -112,8 +116,27 @@ func versionOf(m *metav1.PartialObjectMetadata) (int, error) {
 	return v, nil
 }
 
-func (s *store) latest(ctx context.Context, name string) (*release.Release, error) {
+// observe lists the records of a release, for all that follows in the run.
+func (s *store) observe(ctx context.Context, name string) ([]metav1.PartialObjectMetadata, error) {
 	items, err := s.list(ctx, map[string]string{nameLabel: name, ownerLabel: helmOwner})
+	if err != nil {
+		return nil, err
+	}
+	s.o.Listing.set(s.o.Namespace, name, items)
+	return items, nil
+}
+
+// known returns the records of a release, which are listed if they were not yet.
+func (s *store) known(ctx context.Context, name string) ([]metav1.PartialObjectMetadata, error) {
+	if items, ok := s.o.Listing.get(s.o.Namespace, name); ok {
+		return items, nil
+	}
+	return s.observe(ctx, name)
+}
+
+// latest returns the newest release of those that find finds.
+func (s *store) latest(ctx context.Context, name string, find func(context.Context, string) ([]metav1.PartialObjectMetadata, error)) (*release.Release, error) {
+	items, err := find(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("failed to list the releases in namespace %s: %w", s.o.Namespace, err)
 	}
@@ -127,6 +150,19 @@ func (s *store) latest(ctx context.Context, name string) (*release.Release, erro
 	return s.cached(ctx, found)
 }
 
+// recall returns the newest release as far as that takes no request, or nil.
+func (s *store) recall(name string) *release.Release {
+	items, ok := s.o.Listing.get(s.o.Namespace, name)
+	if !ok {
+		return nil
+	}
+	found, err := newest(items)
+	if err != nil || found == nil {
+		return nil
+	}
+	return s.o.Cache.get(s.o.Namespace, found.Name, found.ResourceVersion)
+}
+
 func (s *store) version(ctx context.Context, name string, version int) (*release.Release, error) {
 	rec, _, err := s.load(ctx, key(name, version))
 	if err != nil {
@@ -137,7 +173,7 @@ func (s *store) version(ctx context.Context, name string, version int) (*release
 
 // cached returns the release of a listed record, which is decoded only if it is news.
 func (s *store) cached(ctx context.Context, m *metav1.PartialObjectMetadata) (*release.Release, error) {
-	if rel := s.o.Cache.get(s.o.Namespace, m.Name, m.UID, m.ResourceVersion); rel != nil {
+	if rel := s.o.Cache.get(s.o.Namespace, m.Name, m.ResourceVersion); rel != nil {
 		return rel, nil
 	}
 	rec, _, err := s.load(ctx, m.Name)
@@ -162,7 +198,7 @@ func (s *store) load(ctx context.Context, name string) (*record, *corev1.Secret,
 		return nil, nil, s.corrupt(name, err)
 	}
 	rec.release.Labels = customLabels(secret.Labels)
-	s.o.Cache.put(s.o.Namespace, name, secret.UID, secret.ResourceVersion, rec.release)
+	s.o.Cache.put(s.o.Namespace, name, secret.ResourceVersion, rec.release)
 	return rec, secret, nil
 }
 
@@ -218,7 +254,8 @@ func (s *store) write(ctx context.Context, verb string, rel *release.Release, c 
 	}
 	seen.Chart = &chart.Chart{Metadata: rel.Chart.Metadata}
 	seen.Labels = customLabels(rel.Labels)
-	s.o.Cache.put(s.o.Namespace, name, live.UID, live.ResourceVersion, seen)
+	s.o.Cache.put(s.o.Namespace, name, live.ResourceVersion, seen)
+	s.o.Listing.wrote(outlined(live))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.news[name] == nil {
@@ -259,6 +296,9 @@ func (s *store) labels(verb string, rel *release.Release) map[string]string {
 func (s *store) delete(ctx context.Context, name string) error {
 	r := s.o.Requests.within(ctx)
 	_, err := r.decode(r.to(http.MethodDelete, secrets, s.o.Namespace, name), nil)
+	if err == nil || apierrors.IsNotFound(err) {
+		s.o.Listing.deleted(s.o.Namespace, name)
+	}
 	return err
 }
 
@@ -350,11 +390,11 @@ func (d *storeDriver) Get(key string) (ri.Releaser, error) {
 	if err != nil {
 		return nil, missing(err)
 	}
-	return d.known(rec.release, secret.Name, rec)
+	return d.handed(rec.release, secret.Name, rec)
 }
 
-// known returns a release for Helm to change, and remembers where its chart is.
-func (d *storeDriver) known(rel *release.Release, name string, rec *record) (*release.Release, error) {
+// handed returns a release for Helm to change, and remembers where its chart is.
+func (d *storeDriver) handed(rel *release.Release, name string, rec *record) (*release.Release, error) {
 	rel = cloned(rel)
 	if d.whole {
 		if rec == nil {
@@ -384,10 +424,12 @@ func (d *storeDriver) List(func(ri.Releaser) bool) ([]ri.Releaser, error) { retu
 // Query finds the records of a release. Helm looks into the newest, and into those it asked for by status; of the others it wants to know
 // that they are there.
 func (d *storeDriver) Query(selector map[string]string) ([]ri.Releaser, error) {
-	items, err := d.list(d.ctx, selector)
+	items, err := d.known(d.ctx, selector[nameLabel])
 	if err != nil {
 		return nil, fmt.Errorf("query: failed to query with labels: %w", err)
 	}
+	wanted := labels.SelectorFromSet(selector)
+	items = slices.DeleteFunc(items, func(m metav1.PartialObjectMetadata) bool { return !wanted.Matches(labels.Set(m.Labels)) })
 	if len(items) == 0 {
 		return nil, driver.ErrReleaseNotFound
 	}
@@ -411,7 +453,7 @@ func (d *storeDriver) Query(selector map[string]string) ([]ri.Releaser, error) {
 		}
 		rel, err := d.cached(d.ctx, m)
 		if err == nil {
-			rel, err = d.known(rel, m.Name, nil)
+			rel, err = d.handed(rel, m.Name, nil)
 		}
 		if err != nil {
 			return nil, missing(err)

@@ -21,7 +21,8 @@ func (a *Actions) Upgrade(ctx context.Context, obj *helmv2.HelmRelease, c *chart
 	}
 	serverSide := serverSideAs(spec.ServerSideApply, last)
 	s, err := a.begin(ctx, method{
-		serverSide: serverSide, replace: spec.Force && !serverSide, lenient: spec.DisableOpenAPIValidation, wholeCharts: spec.PreserveValues,
+		serverSide: serverSide, takesOver: a.takesOver(ctx, serverSide, !spec.DisableTakeOwnership),
+		replace: spec.Force && !serverSide, lenient: spec.DisableOpenAPIValidation, wholeCharts: spec.PreserveValues,
 		wait: waitFor(obj, spec.DisableWait),
 	})
 	if err != nil {

@@ -77,6 +77,8 @@ func (c *Change) String() string {
 // Result is all that differs, in the order of the manifest.
 type Result struct {
 	Changes []*Change
+	// Compared is how many objects count: all of the manifest but those that it says are to be left alone.
+	Compared int
 	// Contested are objects that another writer keeps changing back, as Correct has found out; each fight is told once.
 	Contested []ssa.ID
 }
@@ -182,7 +184,7 @@ func (d *detection) result(changes []*Change, errs []error) (*Result, error) {
 	if d.Memory != nil {
 		d.Memory.Retain(d.Owner, d.ids)
 	}
-	out := &Result{}
+	out := &Result{Compared: len(d.ids)}
 	for _, c := range changes {
 		if c != nil {
 			out.Changes = append(out.Changes, c)
@@ -215,13 +217,11 @@ func (d *detection) detect(ctx context.Context, desired *unstructured.Unstructur
 		id: ssa.IDOf(desired), desired: desired, digest: d.ignore.Identity(d.Lens, desired),
 		ref: kube.Ref{Resource: res, Namespace: desired.GetNamespace(), Name: desired.GetName()},
 	}
-	if d.Memory != nil {
-		d.mu.Lock()
-		d.ids[o.id] = struct{}{}
-		d.mu.Unlock()
-		if !d.full && d.Memory.Same(d.Owner, o.id, o.digest) {
-			return nil, nil
-		}
+	d.mu.Lock()
+	d.ids[o.id] = struct{}{}
+	d.mu.Unlock()
+	if d.Memory != nil && !d.full && d.Memory.Same(d.Owner, o.id, o.digest) {
+		return nil, nil
 	}
 	return d.compare(ctx, o)
 }

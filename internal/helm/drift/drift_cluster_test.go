@@ -388,6 +388,9 @@ func TestMemory(t *testing.T) {
 		if requests := l.counted(); len(requests) > 0 {
 			t.Errorf("%s: it makes requests %v", what, requests)
 		}
+		if !l.untouched(2) || l.untouched(3) {
+			t.Errorf("%s: the memory does not tell that it is so with two objects, and with no more", what)
+		}
 	}
 	quiet("untouched")
 	// Somebody else's field is none of ours.
@@ -397,6 +400,9 @@ func TestMemory(t *testing.T) {
 
 	l.patch("configmaps", "app-config", "somebody", `{"data":{"message":"manual"}}`)
 	l.awaitTouch()
+	if l.untouched(2) {
+		t.Error("the memory takes an object for untouched that somebody has touched")
+	}
 	l.counted()
 	found := l.expect("ConfigMap/NS/app-config changed (0 additions, 1 changes, 0 removals)")
 	l.correct(found, "ConfigMap/NS/app-config configured")
@@ -435,6 +441,9 @@ func TestMemory(t *testing.T) {
 	l.expect()
 }
 
+// untouched is what the memory says of n objects.
+func (l *lab) untouched(n int) bool { return l.request.Memory.Untouched(l.request.Owner, n) }
+
 // synced waits until the watch shows an object as it is.
 func (l *lab) synced(kind, group, name string) {
 	l.Helper()
@@ -462,6 +471,9 @@ func TestMemoryUnlabelled(t *testing.T) {
 	l := newLab(t, strings.Replace(config, origin, "labels: {a: b}", 1)+deployment)
 	l.remember()
 	l.expect()
+	if l.untouched(2) {
+		t.Error("the memory takes an object for untouched that it does not see")
+	}
 	l.patch("configmaps", "app-config", "somebody", `{"data":{"message":"manual"}}`)
 	l.expect("ConfigMap/NS/app-config changed (0 additions, 1 changes, 0 removals)")
 }
