@@ -102,7 +102,7 @@ func APIServerCommand(o Options) Command {
 	if o.AuditPolicy != "" {
 		args = append(args, "--audit-policy-file="+o.AuditPolicy, "--audit-log-path="+o.AuditLog)
 	}
-	return Command{Args: args, Env: limits(80, 2048)}
+	return Command{Args: args, Env: limits(100, 2048)}
 }
 
 // controllerNames are the controllers that a cluster without kubelets, volumes, cloud and certificates has work for.
