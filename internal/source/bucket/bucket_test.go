@@ -125,11 +125,11 @@ func TestLife(t *testing.T) {
 	}
 }
 
-// seen returns the conditions that have been written three seconds into what the run is just doing.
+// seen returns the conditions that have been written six seconds into what the run is just doing.
 func (l *lab) seen() map[string]string {
 	l.t.Helper()
 	version := l.get().ResourceVersion
-	l.clock.Step(3 * time.Second)
+	l.clock.Step(6 * time.Second)
 	for deadline := time.Now().Add(10 * time.Second); l.get().ResourceVersion == version; {
 		if time.Now().After(deadline) {
 			l.t.Error("no progress was written")

@@ -253,7 +253,7 @@ func (l *lab) watchWhile(f func()) map[string]string {
 		if len(seen) > 0 {
 			return
 		}
-		l.clock.Step(3 * time.Second)
+		l.clock.Step(6 * time.Second)
 		for deadline := time.Now().Add(10 * time.Second); l.get().ResourceVersion == version; {
 			if time.Now().After(deadline) {
 				l.t.Error("no progress was written")
