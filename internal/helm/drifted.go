@@ -22,6 +22,7 @@ func (r *Releaser) compare(ctx context.Context, w *work) error {
 	}
 	// Whoever touches an object from now on wakes the release.
 	w.cluster.Watch.Include(owner(w.obj), inventory(w.obj).Kinds())
+	w.cluster.Watch.settled.compared(owner(w.obj), false, 0)
 	result, err := drift.Detect(ctx, r.driftRequest(w))
 	switch {
 	case ctx.Err() != nil && err != nil:
@@ -37,7 +38,7 @@ func (r *Releaser) compare(ctx context.Context, w *work) error {
 	w.drift = result
 	w.compared = &comparison{drifted: !result.Empty()}
 	if result.Empty() {
-		w.cluster.Watch.settled.compared(owner(w.obj), result.Compared)
+		w.cluster.Watch.settled.compared(owner(w.obj), true, result.Compared)
 		return nil
 	}
 	message := fmt.Sprintf("Cluster state of release %s has drifted from the desired state:\n%s", fullName(&w.latest.Snapshot), result.Summary())

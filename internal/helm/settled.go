@@ -41,21 +41,26 @@ func (s *settledReleases) get(o kube.Owner) (settled, bool) {
 	return found, ok
 }
 
+// put remembers how a release was found. What was found out by comparing it stays, if it is the same.
 func (s *settledReleases) put(o kube.Owner, found settled) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.known == nil {
 		s.known = map[kube.Owner]settled{}
 	}
+	before := s.known[o]
+	if before.generation == found.generation && before.record == found.record && before.digest == found.digest {
+		found.compared, found.objects = before.compared, before.objects
+	}
 	s.known[o] = found
 }
 
-// compared notes that all objects of a settled release, n of them, are as they should be.
-func (s *settledReleases) compared(o kube.Owner, n int) {
+// compared notes whether all objects of a settled release, n of them, are as they should be.
+func (s *settledReleases) compared(o kube.Owner, well bool, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if found, ok := s.known[o]; ok {
-		found.compared, found.objects = true, n
+		found.compared, found.objects = well, n
 		s.known[o] = found
 	}
 }
