@@ -27,8 +27,12 @@ import (
 	"github.com/seed-79636ae9/flux/toolkit/ssa"
 )
 
-// sourcePatience is how old an object without a status has to be before it is told to have no source.
-const sourcePatience = 5 * time.Second
+// How old an object without a status has to be before it is told to have no source, or none with an artifact: longer while nobody has
+// looked at the source either, as when hundreds were created together.
+const (
+	sourcePatience       = 5 * time.Second
+	unseenSourcePatience = 30 * time.Second
+)
 
 // Kustomizer reconciles Kustomizations.
 type Kustomizer struct {
@@ -188,7 +192,7 @@ func (k *Kustomizer) resolve(ctx context.Context, w *work) error {
 	ref := w.obj.Spec.SourceRef
 	source, err := k.Sources.Resolve(ctx, w.obj, sourceref.Reference{APIVersion: ref.APIVersion, Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name})
 	if errors.Is(err, sourceref.ErrNotFound) || errors.Is(err, sourceref.ErrNoArtifact) {
-		if left := k.newborn(w.obj); left > 0 {
+		if left := k.newborn(w.obj, source); left > 0 {
 			return loop.Early(left, err)
 		}
 	}
@@ -212,12 +216,24 @@ func (k *Kustomizer) resolve(ctx context.Context, w *work) error {
 
 // newborn is how much longer it is too early to say that an object has no source: it mostly is created together with it, and the source
 // has its artifact a moment later. An object that has a status, or that time does not tell about, is never too young.
-func (k *Kustomizer) newborn(obj *kustomizev1.Kustomization) time.Duration {
+func (k *Kustomizer) newborn(obj *kustomizev1.Kustomization, source *sourceref.Source) time.Duration {
 	age := k.Clock.Since(obj.CreationTimestamp.Time)
 	if age < 0 || len(obj.Status.Conditions) > 0 {
 		return 0
 	}
+	if unseen(source) {
+		return unseenSourcePatience - age
+	}
 	return sourcePatience - age
+}
+
+// unseen reports whether a source exists that says nothing about itself.
+func unseen(source *sourceref.Source) bool {
+	if source == nil {
+		return false
+	}
+	o, ok := source.Object.(meta.ConditionHolder)
+	return ok && len(o.GetConditions()) == 0
 }
 
 // succeed ends a good run. A routine run that found everything as it was leaves status and history alone.

@@ -14,6 +14,7 @@ import (
 
 	kustomizev1 "github.com/seed-79636ae9/flux/api/kustomize/v1"
 	"github.com/seed-79636ae9/flux/api/meta"
+	sourcev1 "github.com/seed-79636ae9/flux/api/source/v1"
 )
 
 // tally counts the writes that runs send, and the reads of single objects that are none of this program's kinds.
@@ -135,30 +136,48 @@ func (l *lab) inView() {
 	}
 }
 
-// older is a clock by which everything was created a while ago.
-type older struct{ clock.RealClock }
+// complain makes the source say that it cannot be fetched.
+func (l *lab) complain() {
+	l.t.Helper()
+	repo := &sourcev1.GitRepository{}
+	must(l.t, l.client.Get(l.t.Context(), types.NamespacedName{Namespace: l.ns, Name: "repo"}, repo))
+	repo.Status.Conditions = []metav1.Condition{{
+		Type: meta.ReadyCondition, Status: metav1.ConditionFalse, Reason: "GitOperationFailed", Message: "no", LastTransitionTime: metav1.Now(),
+	}}
+	must(l.t, l.client.Status().Update(l.t.Context(), repo))
+}
 
-func (c older) Since(at time.Time) time.Duration { return c.RealClock.Since(at) + sourcePatience }
+// older is a clock by which everything was created a while before.
+type older struct {
+	clock.RealClock
+	by time.Duration
+}
+
+func (c older) Since(at time.Time) time.Duration { return c.RealClock.Since(at) + c.by }
 
 // kustomization 10, 12, the way they are here: an object that has just been created is not told that it has no source; its first write
 // is of the run that applies.
 func TestNewborn(t *testing.T) {
 	t.Parallel()
-	for name, source := range map[string]func(*lab){
-		"no source":   func(*lab) {},
-		"no artifact": func(l *lab) { l.publish("", nil) },
+	for name, c := range map[string]struct {
+		source   func(*lab)
+		patience time.Duration
+	}{
+		"no source":         {func(*lab) {}, sourcePatience},
+		"a new source":      {func(l *lab) { l.publish("", nil) }, unseenSourcePatience},
+		"no artifact in it": {func(l *lab) { l.publish("", nil); l.complain() }, sourcePatience},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
-			source(l)
+			c.source(l)
 			l.create()
 			l.tally.take()
-			if after := l.step().RequeueAfter; after <= 0 || after > sourcePatience {
+			if after := l.step().RequeueAfter; after <= c.patience-sourcePatience || after > c.patience {
 				t.Errorf("next run after %s", after)
 			}
 			expect(t, "requests", map[string]int{"PATCH kustomization": 1}, l.tally.take())
 			expect(t, "Ready", "-", l.condition(meta.ReadyCondition))
-			l.k.Clock = older{}
+			l.k.Clock = older{by: c.patience}
 			l.step()
 			if got := l.condition(meta.ReadyCondition); !strings.HasPrefix(got, "False ArtifactFailed: ") {
 				t.Errorf("Ready after a while: %s", got)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,6 +32,12 @@ type engine[O Object] struct {
 	o       Options
 	parking *parking
 	writes  *writes
+	running atomic.Int64 // runs in progress
+}
+
+// patience is how long a phase lasts before its progress is written.
+func (e *engine[O]) patience() time.Duration {
+	return max(phaseBeforeWrite, time.Duration(e.running.Load())*progressEvery)
 }
 
 func newEngine[O Object](c *Controller[O], o Options) *engine[O] {
@@ -77,6 +84,8 @@ func (e *engine[O]) once(ctx context.Context, req reconcile.Request) (reconcile.
 	e.parking.read(req.NamespacedName, obj, !e.c.Policy.TokensWait)
 	s.open(ctx, obj.DeepCopyObject().(O))
 	defer s.stopWatchdog()
+	e.running.Add(1)
+	defer e.running.Add(-1)
 	return s.reconcile(ctx)
 }
 

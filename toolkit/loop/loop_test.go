@@ -460,6 +460,28 @@ func TestPanicIsContained(t *testing.T) {
 	b.step()
 }
 
+// The more runs are in progress, the later each of them tells about its own.
+func TestPatience(t *testing.T) {
+	b := newBench(t, Policy{}, newWidget())
+	for running, want := range map[int64]time.Duration{1: phaseBeforeWrite, 200: phaseBeforeWrite, 1000: 25 * time.Second} {
+		b.engine.running.Store(running)
+		if got := b.engine.patience(); got != want {
+			t.Errorf("%d runs: %s, want %s", running, got, want)
+		}
+	}
+	b.engine.running.Store(0)
+	b.do.reconcile = func(context.Context, *widget, *Run) error {
+		if n := b.engine.running.Load(); n != 1 {
+			t.Errorf("%d runs while one is in progress", n)
+		}
+		return nil
+	}
+	b.step()
+	if n := b.engine.running.Load(); n != 0 {
+		t.Errorf("%d runs after the only one has ended", n)
+	}
+}
+
 // A phase that outlasts five seconds is written; a quick run costs one write.
 func TestProgressOfLongPhase(t *testing.T) {
 	b := newBench(t, Policy{}, newWidget())

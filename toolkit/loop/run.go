@@ -14,9 +14,13 @@ import (
 	"github.com/seed-79636ae9/flux/toolkit/status"
 )
 
-// phaseBeforeWrite is how long a phase lasts before its progress is written, so that a quick reconcile costs one write. It is more
-// than what a rollout of many objects adds to each of them: the writes would come when the API server has most to do.
-const phaseBeforeWrite = 5 * time.Second
+const (
+	// phaseBeforeWrite is how long a phase lasts before its progress is written, so that a quick reconcile costs one write.
+	phaseBeforeWrite = 5 * time.Second
+	// progressEvery is the time between two writes of progress that all runs of a kind in progress have together, at least: with hundreds
+	// of them the phases of each are long because the API server has most to do, and the writes would add to it.
+	progressEvery = 25 * time.Millisecond
+)
 
 // Run collects what one reconcile run has to tell. Only the loop writes it to the API server.
 type Run struct {

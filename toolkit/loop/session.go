@@ -123,17 +123,17 @@ func (s *session[O]) stopWatchdog() {
 // startWatch leaves the clock's goroutine, which must not block on the API server.
 func (s *session[O]) startWatch() { go s.watch() }
 
-// watch runs beside a long phase and writes its progress once it has lasted five seconds.
+// watch runs beside a long phase and writes its progress once it has lasted long enough.
 func (s *session[O]) watch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.watchdog == nil || s.ctx.Err() != nil {
 		return
 	}
-	wait := phaseBeforeWrite - s.e.o.Clock.Since(s.run.phaseStart(s.start))
+	wait := s.e.patience() - s.e.o.Clock.Since(s.run.phaseStart(s.start))
 	if wait <= 0 {
 		s.writeProgress()
-		wait = phaseBeforeWrite
+		wait = s.e.patience()
 	}
 	s.watchdog = s.e.o.Clock.AfterFunc(wait, s.startWatch)
 }
