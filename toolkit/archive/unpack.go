@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -69,10 +70,21 @@ var contentWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil,
 func newUnpacking(w io.Writer, l Limits) *unpacking {
 	x := &unpacking{limits: l, find: map[place]int32{}, last: "."}
 	x.out = contentWriters.Get().(*bufio.Writer)
-	// A file's own ReadFrom would allocate a buffer each time.
-	x.out.Reset(struct{ io.Writer }{w})
+	x.out.Reset(contentWriter{w})
 	x.nodes = append(x.nodes, unpacked{node: node{name: ".", mode: fs.ModeDir | dirMode&^sealed}})
 	return x
+}
+
+// contentWriter keeps the name of a file out of errors: a temporary one is another with each try, and so would be the
+// message of a failure that repeats. It also hides the file's own ReadFrom, which would allocate a buffer each time.
+type contentWriter struct{ w io.Writer }
+
+func (c contentWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = fmt.Errorf("%s: %w", e.Op, e.Err)
+	}
+	return n, err
 }
 
 func (x *unpacking) release() {

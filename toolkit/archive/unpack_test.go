@@ -155,6 +155,17 @@ func TestUnpackFailsToWrite(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	closed, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	if err == nil {
+		err = closed.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Unpack(t.Context(), bytes.NewReader(tgz(t, file("a"))), closed, Limits{})
+	if !errors.Is(err, fs.ErrClosed) || strings.Contains(err.Error(), closed.Name()) {
+		t.Errorf("%v, want one without the name of the file", err)
+	}
 	// What failed once is as good as new.
 	unpack(t, tgz(t, file("a")))
 }

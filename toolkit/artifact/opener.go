@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -136,17 +136,14 @@ func (o *Opener) Open(ctx context.Context, a *meta.Artifact) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	tree, err := o.trees.open(ctx, a.Digest+" "+a.URL, digest, func(ctx context.Context, dir string) error {
+	tree, err := o.trees.open(ctx, a.Digest+" "+a.URL, digest, func(ctx context.Context, w io.Writer) (*archive.Index, error) {
 		f, err := o.file(ctx, a, digest)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer f.Close()
-		if err := archive.Extract(ctx, f, dir, *o.options.Limits); err != nil {
-			// The directory of this try is another with each try, and so would be the message of a failure that repeats.
-			return explain("unpack", o.trees.dir, err)
-		}
-		return nil
+		index, err := archive.Unpack(ctx, f, w, *o.options.Limits)
+		return index, explain("unpack", o.trees.dir, err)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open artifact '%s': %w", a.Path, err)
@@ -201,21 +198,4 @@ func (o *Opener) file(ctx context.Context, a *meta.Artifact, d Digest) (*os.File
 		}
 	}
 	return o.files.open(ctx, a.Digest+" "+a.URL, d, func(ctx context.Context) (*draft, error) { return o.fetch(ctx, a, d) })
-}
-
-// seal takes the write permissions from an unpacked tree and returns its size. What is smaller takes a block too.
-func seal(dir string) (size int64, err error) {
-	const block = 4096
-	err = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := entry.Info()
-		if err != nil {
-			return err
-		}
-		size += max(block, (info.Size()+block-1)&^(block-1))
-		return os.Chmod(path, info.Mode().Perm()&^0o222)
-	})
-	return size, err
 }
