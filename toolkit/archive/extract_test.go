@@ -310,7 +310,8 @@ func FuzzExtract(f *testing.F) {
 	f.Add(raw(tgz(f, file("a"), file("d/b"), tar.Header{Typeflag: tar.TypeSymlink, Name: "l", Linkname: ".."})))
 	f.Add(raw(rename(f, tar.Header{Name: "ok", PAXRecords: map[string]string{"path": "../evil"}})))
 	f.Add(raw(lie(f)))
-	limits := Limits{Bytes: 1 << 20, FileBytes: 1 << 20, Entries: 100, PathBytes: 200, Depth: 20}
+	// No limit of entries, which Unpack counts in its own way.
+	limits := Limits{Bytes: 1 << 20, FileBytes: 1 << 20, PathBytes: 200, Depth: 20}
 	f.Fuzz(func(t *testing.T, content []byte) {
 		parent := t.TempDir()
 		dir := filepath.Join(parent, "work")
@@ -318,6 +319,7 @@ func FuzzExtract(f *testing.F) {
 			t.Fatal(err)
 		}
 		_ = Extract(t.Context(), bytes.NewReader(compress(t, content)), dir, limits)
+		_ = compare(t, compress(t, content), limits)
 		if entries, _ := os.ReadDir(parent); len(entries) != 1 {
 			t.Errorf("beside the directory: %v", entries)
 		}

@@ -3,11 +3,11 @@ package archive
 import (
 	"io"
 	"io/fs"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
-	"unsafe"
 )
 
 // Index says what an archive holds and where Unpack has written it. It does
@@ -35,7 +35,7 @@ func (x *Index) ContentBytes() int64 { return x.content }
 
 // MemoryBytes is about how much memory the index takes.
 func (x *Index) MemoryBytes() int64 {
-	return int64(len(x.nodes))*int64(unsafe.Sizeof(node{})) + x.names
+	return int64(len(x.nodes))*int64(reflect.TypeFor[node]().Size()) + x.names
 }
 
 // FS is the files whose contents are in content, which is what Unpack has

@@ -37,7 +37,11 @@ func describe(t testing.TB, fsys fs.FS) []string {
 	t.Helper()
 	var got []string
 	err := fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
-		if err != nil || p == "." {
+		if !fs.ValidPath(p) && d.IsDir() {
+			// os.Root cannot list what is not UTF-8.
+			return fs.SkipDir
+		}
+		if err != nil || p == "." || !fs.ValidPath(p) {
 			return err
 		}
 		info, err := d.Info()
