@@ -38,7 +38,8 @@ type OpenerOptions struct {
 	MaxBytes int64
 	// Limits bound what is unpacked; nil means archive.DefaultLimits.
 	Limits *archive.Limits
-	// TreeCacheBytes is how much unpacked content stays although nobody uses it; 0 means 1 GiB, negative none.
+	// TreeCacheBytes is how much unpacked content stays although nobody uses it, on disk and, up to 64 MiB, in memory; 0 means 1 GiB,
+	// negative none.
 	TreeCacheBytes int64
 	// FileCacheBytes is how much fetched content stays; 0 means 512 MiB, negative none.
 	FileCacheBytes int64
@@ -127,7 +128,7 @@ func (o *Opener) Close() error {
 }
 
 // Open returns the unpacked artifact. The same content is unpacked once however many ask for it, at once or one after another. The
-// caller reads the tree and closes it; nobody writes to it.
+// caller reads the tree and closes it.
 //
 // Errors have the property ErrNotFound when the artifact is gone (kustomization 22), ErrMismatch when its content is not what its digest
 // says (kustomization 23), ErrTooLarge, ErrHostDenied, or archive.ErrUnsafe.
