@@ -43,9 +43,6 @@ func (b *Budget) Entry(name string) error {
 	return nil
 }
 
-// Entries returns how many more files and directories there may be.
-func (b *Budget) Entries() int { return b.entries }
-
 // Read returns the content of a file. Its error is ErrTooLarge, or that of r.
 func (b *Budget) Read(name string, r io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, min(b.bytes, b.limits.FileBytes)+1))

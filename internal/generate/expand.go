@@ -112,7 +112,7 @@ func (p *pathPattern) captures(source *node) []map[string]string {
 }
 
 // expand returns the artifacts to make. Without a path pattern they are those of the spec (artifactgenerator 23-29).
-func expand(spec *v1beta1.ArtifactGeneratorSpec, trees map[string]*directory, limit int) ([]output, error) {
+func expand(spec *v1beta1.ArtifactGeneratorSpec, trees map[string]*node, limit int) ([]output, error) {
 	if spec.PathPattern == "" {
 		out := make([]output, len(spec.Artifacts))
 		for i, a := range spec.Artifacts {
@@ -128,7 +128,7 @@ func expand(spec *v1beta1.ArtifactGeneratorSpec, trees map[string]*directory, li
 	if tree == nil {
 		return nil, fmt.Errorf("pathPattern '%s': source alias '%s' not found", spec.PathPattern, pattern.alias)
 	}
-	captures := pattern.captures(tree.node)
+	captures := pattern.captures(tree)
 	if n := len(captures) * len(spec.Artifacts); n > limit {
 		return nil, fmt.Errorf("pathPattern '%s': %w: it makes %d artifacts, one object makes at most %d", spec.PathPattern, ErrLimit, n, limit)
 	}

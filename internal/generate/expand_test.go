@@ -65,7 +65,7 @@ func TestExpand(t *testing.T) {
 		"a slash at the end":                              {"@repo/libs/{x}/", artifacts("{x}"), []string{"x map[x:x]"}},
 		"no variable at all":                              {"@repo/libs", artifacts("only"), []string{"only map[]"}},
 	}
-	trees := map[string]*directory{"repo": onDisk(t, monorepo())}
+	trees := map[string]*node{"repo": onDisk(t, monorepo())}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			got, err := expand(&v1beta1.ArtifactGeneratorSpec{PathPattern: test.pattern, Artifacts: test.artifacts}, trees, 100)
@@ -87,7 +87,7 @@ func TestExpand(t *testing.T) {
 }
 
 func TestExpandRefuses(t *testing.T) {
-	trees := map[string]*directory{"repo": onDisk(t, files{"a/one/x": "", "a/ONE/x": "", "b/x y/x": "", "c/-d/x": "", "d/x/y": "", "d/z/y": ""})}
+	trees := map[string]*node{"repo": onDisk(t, files{"a/one/x": "", "a/ONE/x": "", "b/x y/x": "", "c/-d/x": "", "d/x/y": "", "d/z/y": ""})}
 	for name, test := range map[string]struct{ pattern, artifact, from, want string }{
 		"artifactgenerator 23: an unknown alias":          {"@nope/{x}", "{x}", "", "source alias 'nope' not found"},
 		"no alias":                                        {"a/{x}", "{x}", "", "is not of the form @alias/path"},
@@ -135,7 +135,7 @@ func FuzzPathPattern(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, values := range p.captures(tree.node) {
+		for _, values := range p.captures(tree) {
 			back, err := replace(text, values)
 			if err != nil {
 				t.Fatalf("%q: %v", text, err)

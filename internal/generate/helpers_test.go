@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,8 +19,34 @@ import (
 // files are contents by path; a path that ends in a slash is an empty directory.
 type files map[string]string
 
-// onDisk writes files and opens their directory.
-func onDisk(t testing.TB, content files) *directory {
+// onDisk writes files and reads their directory.
+func onDisk(t testing.TB, content files) *node {
+	t.Helper()
+	return treeOf(t, dirOf(t, content))
+}
+
+// treeOf reads a directory.
+func treeOf(t testing.TB, dir string) *node {
+	t.Helper()
+	root, err := readTree(t.Context(), diskFS(t, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+func diskFS(t testing.TB, dir string) fs.FS {
+	t.Helper()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = root.Close() })
+	return root.FS()
+}
+
+// dirOf writes files.
+func dirOf(t testing.TB, content files) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range content {
@@ -37,16 +64,7 @@ func onDisk(t testing.TB, content files) *directory {
 			t.Fatal(err)
 		}
 	}
-	d, err := openDirectory(t.Context(), dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return d
+	return dir
 }
 
 // contentOf reads what lies below a directory; only empty directories are shown.
@@ -85,16 +103,16 @@ func with(strategy v1beta1.CopyStrategy, c v1beta1.CopyOperation) v1beta1.CopyOp
 }
 
 // newWorkshop is a workshop without anything to publish to.
-func newWorkshop(t testing.TB, limits Limits, sources map[string]*directory) *workshop {
+func newWorkshop(t testing.TB, limits Limits, sources map[string]*node) *workshop {
 	w := &workshop{Generator: &Generator{Limits: limits}, trees: sources}
 	t.Cleanup(func() { w.close(context.Background()) })
 	return w
 }
 
 // staged executes operations on a source "repo".
-func staged(t testing.TB, source *directory, ops ...v1beta1.CopyOperation) (*stage, error) {
+func staged(t testing.TB, source *node, ops ...v1beta1.CopyOperation) (*stage, error) {
 	t.Helper()
-	w := newWorkshop(t, DefaultLimits(), map[string]*directory{"repo": source})
+	w := newWorkshop(t, DefaultLimits(), map[string]*node{"repo": source})
 	s := &stage{root: newDir(), limits: w.Limits, extract: w.extract}
 	for _, c := range ops {
 		if err := w.apply(t.Context(), s, c); err != nil {

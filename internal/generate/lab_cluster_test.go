@@ -171,9 +171,9 @@ func (l *lab) publish(repo, revision string, content files) {
 	}
 	obj.Status.Artifact = nil
 	if content != nil {
-		dir := onDisk(l.t, content)
+		dir := dirOf(l.t, content)
 		l.put(obj, revision, func(w io.Writer) error {
-			return archive.Write(ctx, w, archive.Dir(dir.root.Name()), archive.NewMatcher())
+			return archive.Write(ctx, w, archive.Dir(dir), archive.NewMatcher())
 		})
 	}
 	if err := l.client.Status().Update(ctx, obj); err != nil {
@@ -303,12 +303,11 @@ func (l *lab) content(name string) files {
 		l.t.Fatal(err)
 	}
 	defer tree.Close()
-	dir, err := openDirectory(l.t.Context(), tree.Dir())
+	root, err := readTree(l.t.Context(), tree.FS())
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	defer dir.close()
-	return contentOf(l.t, dir.node)
+	return contentOf(l.t, root)
 }
 
 // has tells whether the store has a file of an artifact.

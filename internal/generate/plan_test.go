@@ -158,8 +158,8 @@ func TestLinksAreRefused(t *testing.T) {
 		if err := os.Symlink(goal, filepath.Join(dir, "link")); err != nil {
 			t.Fatal(err)
 		}
-		if d, err := openDirectory(t.Context(), dir); err == nil {
-			t.Errorf("a link that leads %s was taken: %v", name, errors.Join(d.close()))
+		if _, err := readTree(t.Context(), diskFS(t, dir)); err == nil {
+			t.Errorf("a link that leads %s was taken", name)
 		}
 	}
 	// One that is swapped in later leads nowhere either.
@@ -168,11 +168,7 @@ func TestLinksAreRefused(t *testing.T) {
 	if err := os.WriteFile(swapped, []byte("a"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d, err := openDirectory(t.Context(), dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.close()
+	d := treeOf(t, dir)
 	if err := errors.Join(os.Remove(swapped), os.Symlink(secret, swapped)); err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +230,7 @@ func TestExtractBudget(t *testing.T) {
 	if _, err := w.extract(t.Context(), source.at("b.tgz").file); !errors.Is(err, archive.ErrUnsafe) {
 		t.Errorf("error = %v, want one about the size", err)
 	}
-	temp := w.temp
+	temp := w.unpacked.Name()
 	w.close(t.Context())
 	if _, err := os.Stat(temp); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s is left behind: %v", temp, err)
@@ -258,7 +254,7 @@ func TestLimits(t *testing.T) {
 			limits := DefaultLimits()
 			test.change(&limits)
 			s := &stage{root: newDir(), limits: limits}
-			w := newWorkshop(t, limits, map[string]*directory{"repo": source})
+			w := newWorkshop(t, limits, map[string]*node{"repo": source})
 			err := w.apply(t.Context(), s, op("@repo/.", "@artifact/"))
 			if err == nil {
 				err = w.apply(t.Context(), s, with(v1beta1.MergeStrategy, op("@repo/d.txt", "@artifact/")))
@@ -272,7 +268,7 @@ func TestLimits(t *testing.T) {
 	limits := DefaultLimits()
 	limits.Bytes, limits.Files = 10, 4
 	s := &stage{root: newDir(), limits: limits}
-	w := newWorkshop(t, limits, map[string]*directory{"repo": source})
+	w := newWorkshop(t, limits, map[string]*node{"repo": source})
 	for range 3 {
 		if err := w.apply(t.Context(), s, op("@repo/.", "@artifact/")); err != nil {
 			t.Fatal(err)
@@ -310,18 +306,13 @@ func TestFilename(t *testing.T) {
 // artifactgenerator 42, 49: the archive is that of every source: modes are normalised, files of version control, media
 // and CI are left out, and ignore files of the content have no say.
 func TestArchive(t *testing.T) {
-	source := onDisk(t, files{
+	dir := dirOf(t, files{
 		"a.yaml": "a", "run.sh": "#!/bin/sh\n", ".sourceignore": "a.yaml\n", ".git/config": "x", ".github/w.yaml": "x", "logo.png": "x", "sub/b.tar.gz": "x",
 	})
-	if err := os.Chmod(filepath.Join(source.root.Name(), "run.sh"), 0o755); err != nil {
+	if err := os.Chmod(filepath.Join(dir, "run.sh"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	source, err := openDirectory(t.Context(), source.root.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer source.close()
-	s, err := staged(t, source, op("@repo/.", "@artifact/"))
+	s, err := staged(t, treeOf(t, dir), op("@repo/.", "@artifact/"))
 	if err != nil {
 		t.Fatal(err)
 	}

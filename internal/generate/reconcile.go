@@ -205,13 +205,13 @@ type workshop struct {
 	*Generator
 	obj     *v1beta1.ArtifactGenerator
 	sources observed
-	trees   map[string]*directory
+	trees   map[string]*node
 	live    map[string]*sourcev1.ExternalArtifact
 	settled bool
 
-	temp      string // made when the first archive is extracted
-	extracted map[*file]*directory
-	unpacked  int64 // bytes of all of them
+	extracted map[*file]*node
+	unpacked  *os.File // the contents of all of them, made for the first
+	written   int64    // bytes of that
 }
 
 // make builds and stores an artifact (artifactgenerator 48-53).
@@ -250,7 +250,7 @@ func (w *workshop) apply(ctx context.Context, staged *stage, c v1beta1.CopyOpera
 	if tree == nil {
 		return fmt.Errorf("source alias '%s' not found", op.alias)
 	}
-	return staged.apply(ctx, op, tree.node)
+	return staged.apply(ctx, op, tree)
 }
 
 // publish offers an artifact, and reports whether that took a write.
@@ -264,19 +264,15 @@ func (w *workshop) publish(ctx context.Context, o output, a *meta.Artifact) (boo
 
 // extract unpacks an archive, once in a run (artifactgenerator 46, 47).
 func (w *workshop) extract(ctx context.Context, f *file) (*node, error) {
-	if d := w.extracted[f]; d != nil {
-		return d.node, nil
+	if root := w.extracted[f]; root != nil {
+		return root, nil
 	}
-	if w.temp == "" {
-		temp, err := os.MkdirTemp("", "flux-generate-*")
+	if w.unpacked == nil {
+		temp, err := os.CreateTemp("", "flux-generate-*")
 		if err != nil {
-			return nil, fmt.Errorf("making a directory for archives: %w", err)
+			return nil, fmt.Errorf("making a file for the contents of archives: %w", err)
 		}
-		w.temp, w.extracted = temp, map[*file]*directory{}
-	}
-	dir, err := os.MkdirTemp(w.temp, "")
-	if err != nil {
-		return nil, fmt.Errorf("making a directory for archives: %w", err)
+		w.unpacked, w.extracted = temp, map[*file]*node{}
 	}
 	r, err := f.open()
 	if err != nil {
@@ -284,33 +280,26 @@ func (w *workshop) extract(ctx context.Context, f *file) (*node, error) {
 	}
 	limits := archive.DefaultLimits()
 	// One byte is what an archive may have when the others took all: no limit would be none.
-	limits.Bytes = max(1, min(limits.Bytes, w.Limits.Bytes-w.unpacked))
-	if err := errors.Join(archive.Extract(ctx, r, dir, limits), r.Close()); err != nil {
+	limits.Bytes = max(1, min(limits.Bytes, w.Limits.Bytes-w.written))
+	index, err := archive.Unpack(ctx, r, io.NewOffsetWriter(w.unpacked, w.written), limits)
+	if err := errors.Join(err, r.Close()); err != nil {
 		return nil, err
 	}
-	d, err := openDirectory(ctx, dir)
+	content := io.NewSectionReader(w.unpacked, w.written, index.ContentBytes())
+	root, err := readTree(ctx, index.FS(content))
 	if err != nil {
 		return nil, err
 	}
-	w.extracted[f] = d
-	_ = d.walk(".", func(_ string, n *node) error {
-		if !n.isDir() {
-			w.unpacked += n.file.size
-		}
-		return nil
-	})
-	return d.node, nil
+	w.extracted[f] = root
+	w.written += index.ContentBytes()
+	return root, nil
 }
 
 func (w *workshop) close(ctx context.Context) {
-	var errs []error
-	for _, d := range w.extracted {
-		errs = append(errs, d.close())
+	if w.unpacked == nil {
+		return
 	}
-	if w.temp != "" {
-		errs = append(errs, os.RemoveAll(w.temp))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(w.unpacked.Close(), os.Remove(w.unpacked.Name())); err != nil {
 		log.FromContext(ctx).Error(err, "unable to remove extracted archives")
 	}
 }

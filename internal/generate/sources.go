@@ -101,19 +101,19 @@ func (g *Generator) absent(err error) error {
 
 // inputs are the opened sources of a run.
 type inputs struct {
-	trees map[string]*directory
+	trees map[string]*node
 	close []func() error
 }
 
 // open fetches the artifacts of all sources (artifactgenerator 16, 17).
 func (g *Generator) open(ctx context.Context, sources observed) (_ *inputs, err error) {
-	in := &inputs{trees: make(map[string]*directory, len(sources))}
+	in := &inputs{trees: make(map[string]*node, len(sources))}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, in.Close())
 		}
 	}()
-	unpacked := map[string]*directory{}
+	unpacked := map[string]*node{}
 	for alias, a := range sources {
 		if d := unpacked[a.Digest]; d != nil {
 			in.trees[alias] = d
@@ -128,18 +128,17 @@ func (g *Generator) open(ctx context.Context, sources observed) (_ *inputs, err 
 	return in, nil
 }
 
-func (in *inputs) open(ctx context.Context, opener *artifact.Opener, a *meta.Artifact) (*directory, error) {
+func (in *inputs) open(ctx context.Context, opener *artifact.Opener, a *meta.Artifact) (*node, error) {
 	tree, err := opener.Open(ctx, a)
 	if err != nil {
 		return nil, err
 	}
 	in.close = append(in.close, tree.Close)
-	d, err := openDirectory(ctx, tree.Dir())
+	root, err := readTree(ctx, tree.FS())
 	if err != nil {
 		return nil, fmt.Errorf("read artifact '%s': %w", a.Path, err)
 	}
-	in.close = append(in.close, d.close)
-	return d, nil
+	return root, nil
 }
 
 // Close gives the sources back.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -90,33 +89,21 @@ func (n *node) walk(at string, fn func(p string, n *node) error) error {
 	return nil
 }
 
-// directory is the tree of a directory on disk, opened so that no path leads out of it.
-type directory struct {
-	*node
-	root *os.Root
-}
-
-// openDirectory lists a directory. Links and special files have no place in an artifact and are refused: what unpacked
-// the directory has dropped them already (artifactgenerator 41).
-func openDirectory(ctx context.Context, dir string) (_ *directory, err error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
+// readTree lists a file system, whose files are opened when they are needed. Links and special files have no place in an
+// artifact and are refused: what unpacked it has dropped them already (artifactgenerator 41).
+func readTree(ctx context.Context, fsys fs.FS) (*node, error) {
+	root := newDir()
+	if err := root.list(ctx, fsys, "."); err != nil {
 		return nil, err
 	}
-	d := &directory{node: newDir(), root: root}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, root.Close())
-		}
-	}()
-	return d, d.list(ctx, d.node, ".")
+	return root, nil
 }
 
-func (d *directory) list(ctx context.Context, into *node, at string) error {
+func (n *node) list(ctx context.Context, fsys fs.FS, at string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	entries, err := fs.ReadDir(d.root.FS(), at)
+	entries, err := fs.ReadDir(fsys, at)
 	if err != nil {
 		return err
 	}
@@ -129,17 +116,15 @@ func (d *directory) list(ctx context.Context, into *node, at string) error {
 		switch {
 		case info.IsDir():
 			child := newDir()
-			into.entries[e.Name()] = child
-			if err := d.list(ctx, child, p); err != nil {
+			n.entries[e.Name()] = child
+			if err := child.list(ctx, fsys, p); err != nil {
 				return err
 			}
 		case info.Mode().IsRegular():
-			into.entries[e.Name()] = newFile(info.Mode(), info.Size(), func() (io.ReadCloser, error) { return d.root.Open(p) })
+			n.entries[e.Name()] = newFile(info.Mode(), info.Size(), func() (io.ReadCloser, error) { return fsys.Open(p) })
 		default:
 			return fmt.Errorf("'%s' is neither a file nor a directory", p)
 		}
 	}
 	return nil
 }
-
-func (d *directory) close() error { return d.root.Close() }

@@ -105,18 +105,18 @@ func TestPrepare(t *testing.T) {
 }
 
 // thousand is a source of a thousand manifests in a hundred directories.
-func thousand(b *testing.B) *directory {
+func thousand(b *testing.B) string {
 	b.Helper()
 	content := files{}
 	for i := range 1000 {
 		content[fmt.Sprintf("apps/app-%02d/file-%d.yaml", i%100, i)] = fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c-%d\ndata:\n  key: value\n", i)
 	}
-	return onDisk(b, content)
+	return dirOf(b, content)
 }
 
 // BenchmarkBuild makes one artifact of a thousand files: stage, name, archive, store.
 func BenchmarkBuild(b *testing.B) {
-	source := thousand(b)
+	source := diskFS(b, thousand(b))
 	store, err := artifact.OpenStore(b.TempDir(), artifact.StoreOptions{AdvertisedAddr: "test"})
 	if err != nil {
 		b.Fatal(err)
@@ -124,16 +124,13 @@ func BenchmarkBuild(b *testing.B) {
 	defer store.Close()
 	b.ReportAllocs()
 	for b.Loop() {
-		tree, err := openDirectory(b.Context(), source.root.Name())
+		tree, err := readTree(b.Context(), source)
 		if err != nil {
 			b.Fatal(err)
 		}
-		w := &workshop{Generator: &Generator{Limits: DefaultLimits(), Store: store, URL: store.URL}, obj: generator(), trees: map[string]*directory{"repo": tree}}
+		w := &workshop{Generator: &Generator{Limits: DefaultLimits(), Store: store, URL: store.URL}, obj: generator(), trees: map[string]*node{"repo": tree}}
 		o := output{OutputArtifact: v1beta1.OutputArtifact{Name: "one", Copy: []v1beta1.CopyOperation{op("@repo/apps/**", "@artifact/", "*.md")}}}
 		if _, err := w.make(b.Context(), o); err != nil {
-			b.Fatal(err)
-		}
-		if err := tree.close(); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -141,11 +138,11 @@ func BenchmarkBuild(b *testing.B) {
 
 // BenchmarkPlan stages a hundred artifacts of a path pattern over a thousand files, without reading any.
 func BenchmarkPlan(b *testing.B) {
-	source := thousand(b)
+	source := treeOf(b, thousand(b))
 	spec := &v1beta1.ArtifactGeneratorSpec{PathPattern: "@repo/apps/{app}", Artifacts: []v1beta1.OutputArtifact{
 		{Name: "{app}", Copy: []v1beta1.CopyOperation{op("@repo/apps/{app}/**", "@artifact/", "*.md", "**/tests/**")}},
 	}}
-	trees := map[string]*directory{"repo": source}
+	trees := map[string]*node{"repo": source}
 	w := &workshop{Generator: &Generator{Limits: DefaultLimits()}, trees: trees}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -164,7 +161,7 @@ func BenchmarkPlan(b *testing.B) {
 
 // BenchmarkWrite is the archive of a thousand files alone, for comparison.
 func BenchmarkWrite(b *testing.B) {
-	s, err := staged(b, thousand(b), op("@repo/apps/**", "@artifact/"))
+	s, err := staged(b, treeOf(b, thousand(b)), op("@repo/apps/**", "@artifact/"))
 	if err != nil {
 		b.Fatal(err)
 	}

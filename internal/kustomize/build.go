@@ -41,7 +41,7 @@ func (k *Kustomizer) build(ctx context.Context, w *work) error {
 	if w.decryption != nil {
 		options.Decrypt = w.decryption
 	}
-	built, err := render.Build(ctx, tree.Dir(), spec(w.obj), options)
+	built, err := render.Build(ctx, tree.FS(), spec(w.obj), options)
 	if errors.Is(err, render.ErrPathNotFound) {
 		fetching()
 		return loop.Fail(meta.ArtifactFailedReason, err)

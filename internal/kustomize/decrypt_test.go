@@ -95,7 +95,7 @@ func (l *decryptLab) build(d *decryption, variables map[string]string) (map[stri
 	if variables != nil {
 		options.Variables = &render.Substitution{Load: func(context.Context) (map[string]string, error) { return variables, nil }}
 	}
-	result, err := render.Build(l.t.Context(), dir, render.Spec{Path: "deploy"}, options)
+	result, err := render.Build(l.t.Context(), os.DirFS(dir), render.Spec{Path: "deploy"}, options)
 	if err = d.verdict(l.t.Context(), err); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 
@@ -123,7 +124,12 @@ func (b *builder) build(ctx context.Context, obj *kustomizev1.Kustomization, at 
 	}
 	spec := kustomize.RenderSpec(obj)
 	spec.Path = at.path
-	built, err := render.Build(ctx, at.tree, spec, render.Options{
+	root, err := os.OpenRoot(at.tree)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	built, err := render.Build(ctx, root.FS(), spec, render.Options{
 		Variables: kustomize.Substitution(obj, b.Reader, b.Strict), Ignore: ignore,
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync"
 	"time"
 )
 
@@ -20,6 +21,13 @@ const (
 	execMode = 0o700
 
 	copyBuffer = 32 << 10
+)
+
+// A compressor takes close to a megabyte, and an archive is written for every
+// commit. What one was used for before does not change what it writes.
+var (
+	compressors = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
+	copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
 )
 
 // Entry is one file, directory or special file of a Source.
@@ -50,10 +58,16 @@ type Source interface {
 // its own, but a file below it that a later pattern includes has (contract:
 // gitrepository 62, 64).
 func Write(ctx context.Context, w io.Writer, src Source, ignore Matcher) error {
-	zw := gzip.NewWriter(w)
+	zw := compressors.Get().(*gzip.Writer)
+	zw.Reset(w)
+	defer func() {
+		zw.Reset(io.Discard) // lets go of w
+		compressors.Put(zw)
+	}()
 	tw := tar.NewWriter(zw)
-	buffer := make([]byte, copyBuffer)
-	if err := writeEntry(tw, Entry{Path: ".", Mode: fs.ModeDir}, buffer); err != nil {
+	buffer := copyBuffers.Get().(*[copyBuffer]byte)
+	defer copyBuffers.Put(buffer)
+	if err := writeEntry(tw, Entry{Path: ".", Mode: fs.ModeDir}, buffer[:]); err != nil {
 		return err
 	}
 	err := src.Walk(ctx, func(e Entry) error {
@@ -63,7 +77,7 @@ func Write(ctx context.Context, w io.Writer, src Source, ignore Matcher) error {
 		if !e.Mode.IsRegular() && !e.Mode.IsDir() || ignore.Excludes(e.Path, e.Mode.IsDir()) {
 			return nil
 		}
-		return writeEntry(tw, e, buffer)
+		return writeEntry(tw, e, buffer[:])
 	})
 	if err != nil {
 		return err

@@ -23,14 +23,29 @@ func (d dirSource) Walk(ctx context.Context, fn func(Entry) error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	return d.walk(ctx, root, ".", fn)
+	return walk(ctx, root.FS(), ".", ".", func(p string) (io.ReadCloser, error) { return os.OpenInRoot(string(d), p) }, fn)
 }
 
-func (d dirSource) walk(ctx context.Context, root *os.Root, dir string, fn func(Entry) error) error {
+// FS is the tree below a directory of a file system. Links are reported, not
+// followed. Files can be opened as long as the file system can be read.
+func FS(fsys fs.FS, dir string) Source { return fsSource{fsys, dir} }
+
+type fsSource struct {
+	fsys fs.FS
+	dir  string
+}
+
+func (s fsSource) Walk(ctx context.Context, fn func(Entry) error) error {
+	return walk(ctx, s.fsys, s.dir, ".", func(p string) (io.ReadCloser, error) { return s.fsys.Open(path.Join(s.dir, p)) }, fn)
+}
+
+// walk lists what is below a directory of a root. Paths are relative to the
+// root.
+func walk(ctx context.Context, fsys fs.FS, root, dir string, open func(p string) (io.ReadCloser, error), fn func(Entry) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	entries, err := fs.ReadDir(root.FS(), dir)
+	entries, err := fs.ReadDir(fsys, path.Join(root, dir))
 	if err != nil {
 		return err
 	}
@@ -43,7 +58,7 @@ func (d dirSource) walk(ctx context.Context, root *os.Root, dir string, fn func(
 		entry := Entry{Path: p, Mode: info.Mode()}
 		if info.Mode().IsRegular() {
 			entry.Size = info.Size()
-			entry.Open = func() (io.ReadCloser, error) { return os.OpenInRoot(string(d), p) }
+			entry.Open = func() (io.ReadCloser, error) { return open(p) }
 		}
 		if err := fn(entry); err != nil {
 			return err
@@ -51,7 +66,7 @@ func (d dirSource) walk(ctx context.Context, root *os.Root, dir string, fn func(
 		if !info.IsDir() {
 			continue
 		}
-		if err := d.walk(ctx, root, p, fn); err != nil {
+		if err := walk(ctx, fsys, root, p, open, fn); err != nil {
 			return err
 		}
 	}

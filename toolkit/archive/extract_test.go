@@ -154,6 +154,7 @@ func TestExtractAttacks(t *testing.T) {
 			if got, _ := os.ReadFile(keep); string(got) != "kept" {
 				t.Errorf("a file outside was written: %q", got)
 			}
+			_ = compare(t, test.content, DefaultLimits())
 		})
 	}
 }
@@ -258,7 +259,7 @@ func TestExtractLimits(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			err := Extract(t.Context(), bytes.NewReader(test.content), t.TempDir(), test.limits)
+			err := compare(t, test.content, test.limits)
 			if test.want == "" {
 				if err != nil {
 					t.Error(err)
@@ -266,7 +267,7 @@ func TestExtractLimits(t *testing.T) {
 				return
 			}
 			if !errors.Is(err, ErrUnsafe) || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("extract: %v, want %q", err, test.want)
+				t.Errorf("error %v, want %q", err, test.want)
 			}
 		})
 	}
@@ -309,7 +310,8 @@ func FuzzExtract(f *testing.F) {
 	f.Add(raw(tgz(f, file("a"), file("d/b"), tar.Header{Typeflag: tar.TypeSymlink, Name: "l", Linkname: ".."})))
 	f.Add(raw(rename(f, tar.Header{Name: "ok", PAXRecords: map[string]string{"path": "../evil"}})))
 	f.Add(raw(lie(f)))
-	limits := Limits{Bytes: 1 << 20, FileBytes: 1 << 20, Entries: 100, PathBytes: 200, Depth: 20}
+	// No limit of entries, which Unpack counts in its own way.
+	limits := Limits{Bytes: 1 << 20, FileBytes: 1 << 20, PathBytes: 200, Depth: 20}
 	f.Fuzz(func(t *testing.T, content []byte) {
 		parent := t.TempDir()
 		dir := filepath.Join(parent, "work")
@@ -317,6 +319,7 @@ func FuzzExtract(f *testing.F) {
 			t.Fatal(err)
 		}
 		_ = Extract(t.Context(), bytes.NewReader(compress(t, content)), dir, limits)
+		_ = compare(t, compress(t, content), limits)
 		if entries, _ := os.ReadDir(parent); len(entries) != 1 {
 			t.Errorf("beside the directory: %v", entries)
 		}

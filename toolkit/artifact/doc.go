@@ -1,8 +1,8 @@
 // Package artifact stores, serves, fetches and unpacks the files that sources hand to their consumers.
 //
 // A Store keeps each file once, by digest, and gives it names: "<kind>/<namespace>/<name>/<file>" below the storage path are hard links
-// to the blobs, which is the layout Flux 2.9 has (wire contract 8). An Opener turns an artifact into a directory to read: from a store
-// in the same process or over HTTP, verified either way, unpacked once per digest however many ask.
+// to the blobs, which is the layout Flux 2.9 has (wire contract 8). An Opener turns an artifact into a file system to read: from a
+// store in the same process or over HTTP, verified either way, unpacked once per digest however many ask.
 package artifact
 
 import "errors"

@@ -5,3 +5,6 @@ func (s *Store) WithoutLinks() *Store {
 	s.linked = false
 	return s
 }
+
+// LimitIdleIndexes bounds the memory for indexes of unused trees.
+func (o *Opener) LimitIdleIndexes(bytes int64) { o.trees.indexLimit = bytes }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -38,7 +38,8 @@ type OpenerOptions struct {
 	MaxBytes int64
 	// Limits bound what is unpacked; nil means archive.DefaultLimits.
 	Limits *archive.Limits
-	// TreeCacheBytes is how much unpacked content stays although nobody uses it; 0 means 1 GiB, negative none.
+	// TreeCacheBytes is how much unpacked content stays although nobody uses it, on disk and, up to 64 MiB, in memory; 0 means 1 GiB,
+	// negative none.
 	TreeCacheBytes int64
 	// FileCacheBytes is how much fetched content stays; 0 means 512 MiB, negative none.
 	FileCacheBytes int64
@@ -127,7 +128,7 @@ func (o *Opener) Close() error {
 }
 
 // Open returns the unpacked artifact. The same content is unpacked once however many ask for it, at once or one after another. The
-// caller reads the tree and closes it; nobody writes to it.
+// caller reads the tree and closes it.
 //
 // Errors have the property ErrNotFound when the artifact is gone (kustomization 22), ErrMismatch when its content is not what its digest
 // says (kustomization 23), ErrTooLarge, ErrHostDenied, or archive.ErrUnsafe.
@@ -136,17 +137,14 @@ func (o *Opener) Open(ctx context.Context, a *meta.Artifact) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	tree, err := o.trees.open(ctx, a.Digest+" "+a.URL, digest, func(ctx context.Context, dir string) error {
+	tree, err := o.trees.open(ctx, a.Digest+" "+a.URL, digest, func(ctx context.Context, w io.Writer) (*archive.Index, error) {
 		f, err := o.file(ctx, a, digest)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer f.Close()
-		if err := archive.Extract(ctx, f, dir, *o.options.Limits); err != nil {
-			// The directory of this try is another with each try, and so would be the message of a failure that repeats.
-			return explain("unpack", o.trees.dir, err)
-		}
-		return nil
+		index, err := archive.Unpack(ctx, f, w, *o.options.Limits)
+		return index, explain("unpack", o.trees.dir, err)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open artifact '%s': %w", a.Path, err)
@@ -201,21 +199,4 @@ func (o *Opener) file(ctx context.Context, a *meta.Artifact, d Digest) (*os.File
 		}
 	}
 	return o.files.open(ctx, a.Digest+" "+a.URL, d, func(ctx context.Context) (*draft, error) { return o.fetch(ctx, a, d) })
-}
-
-// seal takes the write permissions from an unpacked tree and returns its size. What is smaller takes a block too.
-func seal(dir string) (size int64, err error) {
-	const block = 4096
-	err = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := entry.Info()
-		if err != nil {
-			return err
-		}
-		size += max(block, (info.Size()+block-1)&^(block-1))
-		return os.Chmod(path, info.Mode().Perm()&^0o222)
-	})
-	return size, err
 }

@@ -102,7 +102,7 @@ func opener(t testing.TB, s *artifact.Store, dir string, o artifact.OpenerOption
 
 func read(t *testing.T, tree *artifact.Tree, file string) string {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(tree.Dir(), file))
+	data, err := fs.ReadFile(tree.FS(), file)
 	if err != nil {
 		t.Error(err)
 	}
@@ -171,22 +171,118 @@ func TestOpenAdoptsFromStore(t *testing.T) {
 	tree.Close()
 }
 
+// What users see of a file is what the archive says of it, without the right to write. On disk there is one file, of ours alone.
 func TestOpenIsReadOnly(t *testing.T) {
-	body := tarball(t, "dir/run.sh x")
-	op := opener(t, nil, t.TempDir(), artifact.OpenerOptions{Transport: &remote{body: body}})
+	dir, body := t.TempDir(), tarball(t, "dir/run.sh x")
+	op := opener(t, nil, dir, artifact.OpenerOptions{Transport: &remote{body: body}})
 	tree, err := op.Open(t.Context(), artifactOf(t, body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tree.Close()
-	err = filepath.WalkDir(tree.Dir(), func(path string, e fs.DirEntry, err error) error {
-		if info, err := e.Info(); err != nil || info.Mode()&0o222 != 0 {
-			t.Errorf("%s has mode %s", path, info.Mode())
+	for name, want := range map[string]fs.FileMode{".": fs.ModeDir | 0o550, "dir": fs.ModeDir | 0o550, "dir/run.sh": 0o400} {
+		info, err := fs.Stat(tree.FS(), name)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return err
-	})
+		if info.Mode() != want {
+			t.Errorf("%s has mode %s, want %s", name, info.Mode(), want)
+		}
+	}
+	for _, info := range unpacked(t, dir) {
+		if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %s", info.Name(), info.Mode())
+		}
+	}
+}
+
+// unpacked lists what a cache directory has of trees.
+func unpacked(t *testing.T, dir string) []fs.FileInfo {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(dir, "trees"))
 	if err != nil {
-		t.Error(err)
+		t.Fatal(err)
+	}
+	infos := make([]fs.FileInfo, len(entries))
+	for i, e := range entries {
+		if infos[i], err = e.Info(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return infos
+}
+
+// A tree that nobody uses holds no descriptor, and can be read again.
+func TestIdleTreesAreClosed(t *testing.T) {
+	body := tarball(t, "a 1")
+	op := opener(t, nil, t.TempDir(), artifact.OpenerOptions{Transport: &remote{body: body}})
+	visit := func() *artifact.Tree {
+		t.Helper()
+		tree, err := op.Open(t.Context(), artifactOf(t, body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tree
+	}
+	one, two := visit(), visit()
+	one.Close()
+	if got := read(t, two, "a"); got != "1" {
+		t.Errorf("file holds %q after another user has left", got)
+	}
+	two.Close()
+	if _, err := fs.ReadFile(two.FS(), "a"); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("read after the last user has left: %v", err)
+	}
+	three := visit()
+	defer three.Close()
+	if got := read(t, three, "a"); got != "1" {
+		t.Errorf("file holds %q", got)
+	}
+}
+
+// Trees without content take memory, which has a limit of its own.
+func TestIdleIndexLimit(t *testing.T) {
+	dir := t.TempDir()
+	op := opener(t, nil, dir, artifact.OpenerOptions{Transport: &remote{answer: func(_ int, r *http.Request) (*http.Response, error) {
+		return reply(200, tarball(t, r.URL.Path[1:])), nil
+	}}})
+	op.LimitIdleIndexes(3000)
+	for i := range 5 {
+		name := fmt.Sprint(i)
+		a := artifactOf(t, tarball(t, name))
+		a.URL = "http://store.test/" + name
+		tree, err := op.Open(t.Context(), a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree.Close()
+	}
+	if trees, _ := left(t, dir); trees != 2 {
+		t.Errorf("%d trees, want two of a good kilobyte each", trees)
+	}
+}
+
+// Someone who cleans up temporary files costs an unpacking, and no error.
+func TestOpenAfterCleanup(t *testing.T) {
+	dir, body := t.TempDir(), tarball(t, "a 1")
+	op := opener(t, nil, dir, artifact.OpenerOptions{Transport: &remote{body: body}})
+	for range 2 {
+		tree, err := op.Open(t.Context(), artifactOf(t, body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, tree, "a"); got != "1" {
+			t.Errorf("file holds %q", got)
+		}
+		tree.Close()
+		for _, info := range unpacked(t, dir) {
+			if err := os.Remove(filepath.Join(dir, "trees", info.Name())); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := op.TrimCache(-time.Second); err != nil {
+		t.Errorf("trim what is gone: %v", err)
 	}
 }
 
@@ -202,25 +298,19 @@ func TestOpenOnceForMany(t *testing.T) {
 	}}
 	op := opener(t, nil, dir, artifact.OpenerOptions{Transport: server})
 	var wg sync.WaitGroup
-	dirs := make([]string, 300)
-	trees := make([]*artifact.Tree, len(dirs))
-	for i := range dirs {
+	trees := make([]*artifact.Tree, 300)
+	for i := range trees {
 		wg.Go(func() {
 			tree, err := op.Open(t.Context(), a)
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			dirs[i], trees[i] = tree.Dir(), tree
+			trees[i] = tree
 		})
 	}
 	close(release)
 	wg.Wait()
-	for _, d := range dirs {
-		if d != dirs[0] {
-			t.Fatalf("trees in %s and %s", d, dirs[0])
-		}
-	}
 	if n, unfinished := left(t, dir); n != 1 || unfinished != 0 || server.calls.Load() != 1 {
 		t.Errorf("%d trees, %d unfinished, %d requests", n, unfinished, server.calls.Load())
 	}
@@ -551,8 +641,8 @@ func TestOpenSharesByURLToo(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	again, err := op.Open(t.Context(), gone)
-	if err != nil || again.Dir() != tree.Dir() {
-		t.Fatalf("content that is here was not found by digest: %v", err)
+	if trees, _ := left(t, dir); err != nil || trees != 1 {
+		t.Fatalf("content that is here was not found by digest: %d trees, %v", trees, err)
 	}
 	again.Close()
 }
@@ -564,8 +654,8 @@ func TestCacheLimits(t *testing.T) {
 	server := &remote{answer: func(_ int, r *http.Request) (*http.Response, error) { return reply(200, bodies[r.URL.Path]), nil }}
 	op := opener(t, nil, dir, artifact.OpenerOptions{
 		Transport: server, Clock: clock, FileCacheBytes: -1,
-		// A tree here is a root and a file, of a block each.
-		TreeCacheBytes: 4 * 4096 * 2,
+		// A tree here is a block of content and an index of a kilobyte.
+		TreeCacheBytes: 4 * (4096 + 1500),
 	})
 	visit := func(name string) *artifact.Tree {
 		t.Helper()

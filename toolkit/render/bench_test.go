@@ -78,7 +78,7 @@ func BenchmarkBuild(b *testing.B) {
 		{"objects=5000", 1250, Spec{Path: "deploy", TargetNamespace: "apps"}, Options{}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			tree := benchTree(b, c.groups)
+			tree := unpacked(b, benchTree(b, c.groups))
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := Build(b.Context(), tree, c.spec, c.opts); err != nil {

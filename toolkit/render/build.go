@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io/fs"
 	"net/http"
 	"path"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -37,19 +39,16 @@ type decryptError struct{ error }
 
 func (e decryptError) Unwrap() error { return e.error }
 
-// Build builds spec.Path of an unpacked artifact and returns its objects, decrypted and with variables substituted.
-// The tree may be shared with other builds.
+// Build builds spec.Path of a tree and returns its objects, decrypted and with variables substituted. The tree is that of
+// an unpacked artifact, which may be shared with other builds, or of os.Root, which lets no link out.
 //
 // Errors are ErrPathNotFound, the cause of a cancelled context, a *PanicError, or say what is wrong with the input in
 // the words of Flux 2.9 (kustomization 28-39, 51-60).
-func Build(ctx context.Context, tree string, spec Spec, opts Options) (*Result, error) {
-	b, err := newBuild(ctx, tree, opts)
-	if err != nil {
-		return nil, err
-	}
+func Build(ctx context.Context, tree fs.FS, spec Spec, opts Options) (*Result, error) {
+	b := newBuild(ctx, tree, opts)
 	defer b.close()
 	var res *Result
-	err = contain(func() error {
+	err := contain(func() error {
 		m, err := b.resources(spec)
 		if err != nil {
 			return err
@@ -87,7 +86,7 @@ type build struct {
 	releases []func()
 }
 
-func newBuild(ctx context.Context, tree string, opts Options) (*build, error) {
+func newBuild(ctx context.Context, tree fs.FS, opts Options) *build {
 	b := &build{
 		ctx: ctx, opts: opts, limits: opts.Limits.withDefaults(),
 		factory:  provider.NewDefaultDepProvider().GetResourceFactory(),
@@ -99,17 +98,13 @@ func newBuild(ctx context.Context, tree string, opts Options) (*build, error) {
 		names:    map[string]string{},
 		fetched:  map[string]string{},
 	}
-	var err error
-	if b.fs, err = newFileSystem(ctx, tree, b.limits); err != nil {
-		return nil, err
-	}
+	b.fs = newFileSystem(ctx, tree, b.limits)
 	b.fs.transform, b.fs.ignore = b.transform, opts.Ignore
-	return b, nil
+	return b
 }
 
 func (b *build) close() {
-	b.fs.Close()
-	for _, release := range b.releases {
+	for _, release := range slices.Backward(b.releases) {
 		release()
 	}
 }

@@ -119,7 +119,7 @@ func TestBuildObjects(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			res, err := Build(t.Context(), writeTree(t, c.files), c.spec, Options{})
+			res, err := buildDir(t, writeTree(t, c.files), c.spec, Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -132,7 +132,7 @@ func TestBuildObjects(t *testing.T) {
 
 // The recorded annotation config.kubernetes.io/origin on generated objects (kustomization 31).
 func TestOriginOfGeneratorsOnly(t *testing.T) {
-	res, err := Build(t.Context(), writeTree(t, map[string]string{
+	res, err := buildDir(t, writeTree(t, map[string]string{
 		"kustomization.yaml": "configMapGenerator:\n- name: gen\n  literals: [a=b]\n",
 	}), Spec{}, Options{})
 	if err != nil {
@@ -232,7 +232,7 @@ func TestBuildErrors(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			start := time.Now()
-			res, err := Build(t.Context(), writeTree(t, c.files), c.spec, Options{Limits: Limits{Kustomizations: 300}})
+			res, err := Build(t.Context(), unpacked(t, writeTree(t, c.files)), c.spec, Options{Limits: Limits{Kustomizations: 300}})
 			if err == nil {
 				t.Fatalf("built %d objects, want an error with %q", len(res.Objects), c.want)
 			}
@@ -246,7 +246,7 @@ func TestBuildErrors(t *testing.T) {
 
 // reliability 017: what looks odd but is allowed.
 func TestBuildOddYAML(t *testing.T) {
-	res, err := Build(t.Context(), writeTree(t, map[string]string{
+	res, err := buildDir(t, writeTree(t, map[string]string{
 		"bom.yaml":     "\ufeff" + configMap("bom"),
 		"crlf.yaml":    strings.ReplaceAll(configMap("crlf")+"---\n"+configMap("crlf2"), "\n", "\r\n"),
 		"anchors.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: anchors}\ndata: {a: &a x, b: *a}\n",
@@ -275,7 +275,7 @@ func TestSchemaIsolation(t *testing.T) {
 		"base/d.yaml": fmt.Sprintf(benchDeployment, 0), "base/p.yaml": patch,
 		"base/s.json": `{"definitions": {"D": {"type": "object", "x-kubernetes-group-version-kind": [{"group": "apps", "version": "v1", "kind": "Deployment"}]}}}`})
 	digest := func(tree string) string {
-		res, err := Build(t.Context(), tree, Spec{}, Options{})
+		res, err := buildDir(t, tree, Spec{}, Options{})
 		if err != nil {
 			t.Error(err)
 			return ""
@@ -328,7 +328,7 @@ func TestConfinement(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			_, err := Build(t.Context(), tree, Spec{}, Options{})
+			_, err := buildDir(t, tree, Spec{}, Options{})
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want %q", err, c.want)
 			}
@@ -344,7 +344,7 @@ func TestConfinement(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		res, err := Build(t.Context(), tree, Spec{}, Options{})
+		res, err := buildDir(t, tree, Spec{}, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -357,7 +357,7 @@ func TestConfinement(t *testing.T) {
 		if err := syscall.Mkfifo(filepath.Join(tree, "pipe.yaml"), 0o644); err != nil {
 			t.Skip(err)
 		}
-		_, err := Build(t.Context(), tree, Spec{}, Options{})
+		_, err := buildDir(t, tree, Spec{}, Options{})
 		if err == nil || !strings.Contains(err.Error(), "read /tree/pipe.yaml: not a regular file") {
 			t.Errorf("error %v", err)
 		}
@@ -377,7 +377,7 @@ func TestLimits(t *testing.T) {
 		{"file", Limits{FileBytes: 10}, "bytes, the limit is 10"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := Build(t.Context(), writeTree(t, files), Spec{}, Options{Limits: c.limits})
+			_, err := buildDir(t, writeTree(t, files), Spec{}, Options{Limits: c.limits})
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want %q", err, c.want)
 			}
@@ -404,7 +404,7 @@ func TestTreeUntouched(t *testing.T) {
 	}
 	before := snapshot()
 	for _, p := range []string{"", "plain"} {
-		if _, err := Build(t.Context(), tree, Spec{Path: p, TargetNamespace: "x"}, Options{}); err != nil {
+		if _, err := buildDir(t, tree, Spec{Path: p, TargetNamespace: "x"}, Options{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -417,7 +417,7 @@ func TestCancelled(t *testing.T) {
 	reason := errors.New("a newer revision")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(reason)
-	_, err := Build(ctx, writeTree(t, map[string]string{"a.yaml": configMap("a")}), Spec{}, Options{})
+	_, err := Build(ctx, disk(t, writeTree(t, map[string]string{"a.yaml": configMap("a")})), Spec{}, Options{})
 	if !errors.Is(err, reason) {
 		t.Errorf("error %v, want %v", err, reason)
 	}
@@ -425,7 +425,7 @@ func TestCancelled(t *testing.T) {
 
 // kustomization 37: a panic becomes an error, with the stack kept apart from the message.
 func TestPanic(t *testing.T) {
-	_, err := Build(t.Context(), writeTree(t, map[string]string{
+	_, err := buildDir(t, writeTree(t, map[string]string{
 		"kustomization.yaml": "openapi: {path: s.json}\nresources: [d.yaml]\npatches: [{path: d.yaml}]\n",
 		"d.yaml":             fmt.Sprintf(benchDeployment, 0),
 		"s.json":             `{"definitions": 1}`,
@@ -434,7 +434,7 @@ func TestPanic(t *testing.T) {
 	if !errors.As(err, &p) || len(p.Stack) == 0 || !strings.HasPrefix(err.Error(), "kustomize build failed: panic: ") || strings.Contains(err.Error(), "goroutine") {
 		t.Errorf("error %v", err)
 	}
-	if _, err := Build(t.Context(), writeTree(t, map[string]string{"d.yaml": fmt.Sprintf(benchDeployment, 0)}), Spec{}, Options{}); err != nil {
+	if _, err := buildDir(t, writeTree(t, map[string]string{"d.yaml": fmt.Sprintf(benchDeployment, 0)}), Spec{}, Options{}); err != nil {
 		t.Errorf("the build after the panic: %v", err)
 	}
 }

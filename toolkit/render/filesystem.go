@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -27,21 +25,21 @@ const remoteDir = Root + "/.flux-remote"
 
 const maxSymlinks = 255
 
-// fileSystem is what kustomize sees: one directory, read-only and closed at its root, with files in memory on top.
+// fileSystem is what kustomize sees: one tree, read-only and closed at its root, with files in memory on top.
 // It belongs to one build and is not safe for concurrent use.
 type fileSystem struct {
 	ctx            context.Context
-	base           *os.Root
-	mounts         map[string]*os.Root // directories below remoteDir
-	files          map[string][]byte   // files in memory, by path below Root
-	virtual        map[string]bool     // directories in memory
-	real           map[string]bool     // directories known to be reached without a symbolic link
+	base           fs.FS
+	mounts         map[string]fs.FS  // directories below remoteDir
+	files          map[string][]byte // files in memory, by path below Root
+	virtual        map[string]bool   // directories in memory
+	real           map[string]bool   // directories known to be reached without a symbolic link
 	limits         Limits
 	read           int64 // bytes read so far
 	kustomizations int   // kustomization files read so far
 	listed         int   // directory entries seen by the generator
 
-	// transform may replace what is read from disk. An error is final.
+	// transform may replace what is read from the tree. An error is final.
 	transform func(name string, content []byte) ([]byte, error)
 	// ignore is Options.Ignore.
 	ignore func(name string, dir bool) bool
@@ -55,23 +53,11 @@ var _ filesys.FileSystem = (*fileSystem)(nil)
 // ErrReadOnly is returned for every attempt to write to the tree.
 var ErrReadOnly = errors.New("the tree is read-only")
 
-func newFileSystem(ctx context.Context, dir string, limits Limits) (*fileSystem, error) {
-	base, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open the unpacked artifact: %w", cause(err))
-	}
+func newFileSystem(ctx context.Context, tree fs.FS, limits Limits) *fileSystem {
 	return &fileSystem{
-		ctx: ctx, base: base, limits: limits,
-		files: map[string][]byte{}, mounts: map[string]*os.Root{}, virtual: map[string]bool{}, real: map[string]bool{Root: true},
-	}, nil
-}
-
-// Close releases the directories, not the files given out.
-func (f *fileSystem) Close() {
-	for _, m := range f.mounts {
-		m.Close()
+		ctx: ctx, base: tree, limits: limits,
+		files: map[string][]byte{}, mounts: map[string]fs.FS{}, virtual: map[string]bool{}, real: map[string]bool{Root: true},
 	}
-	f.base.Close()
 }
 
 // fail remembers the first error that must end the build and returns it.
@@ -82,7 +68,7 @@ func (f *fileSystem) fail(err error) error {
 	return f.failure
 }
 
-// cause strips the path from an error of package os: it is that of the disk.
+// cause strips the path from an error of a file system: it has another root than the build.
 func cause(err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
@@ -108,8 +94,8 @@ func absolute(name string) string {
 	return path.Clean(name)
 }
 
-// locate finds the directory a path belongs to and its name in there.
-func (f *fileSystem) locate(op, name string) (*os.Root, string, error) {
+// locate finds the file system a path belongs to and its name in there.
+func (f *fileSystem) locate(op, name string) (fs.FS, string, error) {
 	if !within(Root, name) {
 		return nil, "", constraint(op, name)
 	}
@@ -141,11 +127,11 @@ func isEscape(err error) bool {
 }
 
 func (f *fileSystem) stat(name string) (fs.FileInfo, error) {
-	root, rel, err := f.locate("stat", name)
+	fsys, rel, err := f.locate("stat", name)
 	if err != nil {
 		return nil, err
 	}
-	info, err := root.Stat(rel)
+	info, err := fs.Stat(fsys, rel)
 	if err != nil {
 		return nil, pathError("stat", name, err)
 	}
@@ -195,11 +181,11 @@ func (f *fileSystem) resolve(name string) (string, error) {
 		if f.real[done] || f.isMount(done) || done == remoteDir {
 			continue
 		}
-		root, rel, err := f.locate("lstat", done)
+		fsys, rel, err := f.locate("lstat", done)
 		if err != nil {
 			return "", err
 		}
-		info, err := root.Lstat(rel)
+		info, err := fs.Lstat(fsys, rel)
 		if err != nil {
 			return "", pathError("lstat", done, err)
 		}
@@ -212,7 +198,7 @@ func (f *fileSystem) resolve(name string) (string, error) {
 		if links++; links > maxSymlinks {
 			return "", &fs.PathError{Op: "lstat", Path: name, Err: syscall.ELOOP}
 		}
-		target, err := root.Readlink(rel)
+		target, err := fs.ReadLink(fsys, rel)
 		if err != nil {
 			return "", pathError("readlink", done, err)
 		}
@@ -242,7 +228,7 @@ func (f *fileSystem) ReadFile(name string) ([]byte, error) {
 	content, inMemory := f.files[abs]
 	if !inMemory {
 		var err error
-		if content, err = f.readDisk(abs); err != nil {
+		if content, err = f.readTree(abs); err != nil {
 			return nil, err
 		}
 	}
@@ -261,13 +247,13 @@ func (f *fileSystem) ReadFile(name string) ([]byte, error) {
 	return content, nil
 }
 
-func (f *fileSystem) readDisk(name string) ([]byte, error) {
-	root, rel, err := f.locate("read", name)
+func (f *fileSystem) readTree(name string) ([]byte, error) {
+	fsys, rel, err := f.locate("read", name)
 	if err != nil {
 		return nil, err
 	}
-	// Look before opening: opening a pipe would block.
-	info, err := root.Stat(rel)
+	// Look before reading: opening a pipe would block.
+	info, err := fs.Stat(fsys, rel)
 	if err != nil {
 		return nil, pathError("open", name, err)
 	}
@@ -282,17 +268,11 @@ func (f *fileSystem) readDisk(name string) ([]byte, error) {
 	if f.read += info.Size(); f.read > f.limits.TotalBytes {
 		return nil, f.fail(fmt.Errorf("read %s: the build reads more than %d bytes in all", name, f.limits.TotalBytes))
 	}
-	file, err := root.Open(rel)
+	content, err := fs.ReadFile(fsys, rel)
 	if err != nil {
-		return nil, pathError("open", name, err)
-	}
-	defer file.Close()
-	var b bytes.Buffer
-	b.Grow(int(info.Size()) + bytes.MinRead)
-	if _, err := b.ReadFrom(io.LimitReader(file, f.limits.FileBytes)); err != nil {
 		return nil, pathError("read", name, err)
 	}
-	return b.Bytes(), nil
+	return content, nil
 }
 
 // Exists reports whether the path can be reached.
@@ -311,22 +291,16 @@ func (f *fileSystem) IsDir(name string) bool {
 	return err == nil && info.IsDir()
 }
 
-// entries lists a directory on disk, sorted by name.
+// entries lists a directory of the tree, sorted by name.
 func (f *fileSystem) entries(name string) ([]fs.DirEntry, error) {
-	root, rel, err := f.locate("open", name)
+	fsys, rel, err := f.locate("open", name)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := root.Open(rel)
+	entries, err := fs.ReadDir(fsys, rel)
 	if err != nil {
 		return nil, pathError("open", name, err)
 	}
-	defer dir.Close()
-	entries, err := dir.ReadDir(-1)
-	if err != nil {
-		return nil, pathError("readdir", name, err)
-	}
-	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	return entries, nil
 }
 
@@ -366,12 +340,12 @@ func (f *fileSystem) Glob(pattern string) ([]string, error) {
 // Walk visits a directory in lexical order without following symbolic links.
 func (f *fileSystem) Walk(name string, fn filepath.WalkFunc) error {
 	dir := absolute(name)
-	root, rel, err := f.locate("walk", dir)
+	fsys, rel, err := f.locate("walk", dir)
 	if err != nil {
 		return err
 	}
 	top := strings.TrimSuffix(dir, "/"+rel)
-	return fs.WalkDir(root.FS(), rel, func(p string, d fs.DirEntry, err error) error {
+	return fs.WalkDir(fsys, rel, func(p string, d fs.DirEntry, err error) error {
 		var info fs.FileInfo
 		if err == nil {
 			info, err = d.Info()
@@ -387,14 +361,14 @@ type memoryFile struct {
 
 func (memoryFile) Write([]byte) (int, error)              { return 0, ErrReadOnly }
 func (memoryFile) Close() error                           { return nil }
-func (m memoryFile) Stat() (os.FileInfo, error)           { return m.info, nil }
+func (m memoryFile) Stat() (fs.FileInfo, error)           { return m.info, nil }
 func (f *fileSystem) Create(string) (filesys.File, error) { return nil, ErrReadOnly }
 func (f *fileSystem) Mkdir(string) error                  { return ErrReadOnly }
 func (f *fileSystem) MkdirAll(string) error               { return ErrReadOnly }
 func (f *fileSystem) RemoveAll(string) error              { return ErrReadOnly }
 func (f *fileSystem) WriteFile(string, []byte) error      { return ErrReadOnly }
 
-// Open returns a file of the disk, read completely.
+// Open returns a file of the tree, read completely.
 func (f *fileSystem) Open(name string) (filesys.File, error) {
 	info, err := f.stat(absolute(name))
 	if err != nil {

@@ -33,7 +33,7 @@ func (f *fileSystem) prepare(dir string, spec Spec) (listed []string, err error)
 		}
 	case 1:
 		name = found[0]
-		content, err := f.readDisk(name)
+		content, err := f.readTree(name)
 		if err != nil {
 			return nil, err
 		}

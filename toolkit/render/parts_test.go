@@ -36,7 +36,7 @@ func crowd() map[string]string {
 // text builds in parts of the given number of objects, and returns the YAML or the error.
 func text(t *testing.T, tree string, spec Spec, size int) string {
 	t.Helper()
-	res, err := Build(t.Context(), tree, spec, Options{parts: size})
+	res, err := buildDir(t, tree, spec, Options{parts: size})
 	if err != nil {
 		return "error: " + err.Error()
 	}
@@ -191,10 +191,7 @@ func TestPartsAreUsed(t *testing.T) {
 			} else {
 				files["kustomization.yaml"] = test.kustomization
 			}
-			b, err := newBuild(t.Context(), writeTree(t, files), Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
+			b := newBuild(t.Context(), disk(t, writeTree(t, files)), Options{})
 			t.Cleanup(b.close)
 			if _, err := b.fs.prepare(Root, test.spec); err != nil {
 				t.Fatal(err)

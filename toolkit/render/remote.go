@@ -177,8 +177,9 @@ func (b *build) remoteBase(entry string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("open the base %s: %w", redact(entry), cause(err))
 	}
+	b.releases = append(b.releases, func() { _ = root.Close() })
 	mount := b.nextRemote()
-	b.fs.mounts[mount] = root
+	b.fs.mounts[mount] = root.FS()
 	b.fetched[entry] = path.Join(mount, repo.Path)
 	return b.fetched[entry], nil
 }

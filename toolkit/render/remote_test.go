@@ -98,7 +98,7 @@ func TestRemoteRefused(t *testing.T) {
 	for name, files := range uses {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t, hostFiles())
-			_, err := Build(t.Context(), treeWith(t, files, h.URL), Spec{}, Options{NoRemoteBases: true, Git: fetcherFunc(func(Repository) (string, error) {
+			_, err := buildDir(t, treeWith(t, files, h.URL), Spec{}, Options{NoRemoteBases: true, Git: fetcherFunc(func(Repository) (string, error) {
 				t.Error("asked for a repository")
 				return "", errors.New("no")
 			})})
@@ -119,7 +119,7 @@ func TestRemoteAllowed(t *testing.T) {
 	for name, files := range remoteUses {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t, hostFiles())
-			res, err := Build(t.Context(), treeWith(t, files, h.URL), Spec{}, Options{})
+			res, err := buildDir(t, treeWith(t, files, h.URL), Spec{}, Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -163,7 +163,7 @@ func TestRemoteFailures(t *testing.T) {
 		{"git on disk", "file:///srv/repo", Limits{}, "cannot be a repository on the disk"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := Build(t.Context(), treeWith(t, map[string]string{"kustomization.yaml": "resources: ['" + c.entry + "']\n"}, h.URL), Spec{}, Options{Limits: c.limits})
+			_, err := buildDir(t, treeWith(t, map[string]string{"kustomization.yaml": "resources: ['" + c.entry + "']\n"}, h.URL), Spec{}, Options{Limits: c.limits})
 			if want := strings.ReplaceAll(c.want, "URL", h.URL); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("error %v, want %q", err, want)
 			}
@@ -174,7 +174,7 @@ func TestRemoteFailures(t *testing.T) {
 		for i := range 5 {
 			fmt.Fprintf(&entries, "- URL/env?%d\n", i)
 		}
-		_, err := Build(t.Context(), treeWith(t, map[string]string{"kustomization.yaml": "configMapGenerator:\n- name: a\n  envs:\n" + strings.ReplaceAll(entries.String(), "- ", "  - ")}, h.URL), Spec{}, Options{Limits: Limits{Remotes: 3}})
+		_, err := buildDir(t, treeWith(t, map[string]string{"kustomization.yaml": "configMapGenerator:\n- name: a\n  envs:\n" + strings.ReplaceAll(entries.String(), "- ", "  - ")}, h.URL), Spec{}, Options{Limits: Limits{Remotes: 3}})
 		if err == nil || !strings.Contains(err.Error(), "more than 3 remote files") {
 			t.Errorf("error %v", err)
 		}
@@ -192,7 +192,7 @@ func TestRemoteRepository(t *testing.T) {
 	repo := writeTree(t, map[string]string{"deploy/kustomization.yaml": "resources: [../base, c.yaml]\n", "deploy/c.yaml": configMap("c"), "base/kustomization.yaml": "resources: [b.yaml]\n", "base/b.yaml": configMap("b")})
 	h := newHost(t, nil)
 	var asked []Repository
-	_, err := Build(t.Context(), treeWith(t, map[string]string{"kustomization.yaml": "namePrefix: x-\nresources: ['URL/org/repo//deploy?ref=v1&submodules=0', 'git@example.com:org/repo.git/base']\n"}, h.URL),
+	_, err := buildDir(t, treeWith(t, map[string]string{"kustomization.yaml": "namePrefix: x-\nresources: ['URL/org/repo//deploy?ref=v1&submodules=0', 'git@example.com:org/repo.git/base']\n"}, h.URL),
 		Spec{}, Options{Git: fetcherFunc(func(r Repository) (string, error) {
 			asked = append(asked, r)
 			return repo, nil
@@ -207,7 +207,7 @@ func TestRemoteRepository(t *testing.T) {
 	if diff := cmp.Diff(want, asked); diff != "" {
 		t.Errorf("repositories (-want +got):\n%s", diff)
 	}
-	res, err := Build(t.Context(), treeWith(t, map[string]string{"kustomization.yaml": "namePrefix: x-\nresources: ['github.com/org/repo/deploy?version=v2']\n"}, ""),
+	res, err := buildDir(t, treeWith(t, map[string]string{"kustomization.yaml": "namePrefix: x-\nresources: ['github.com/org/repo/deploy?version=v2']\n"}, ""),
 		Spec{}, Options{Git: fetcherFunc(func(r Repository) (string, error) { return repo, nil })})
 	if err != nil {
 		t.Fatal(err)
@@ -250,7 +250,7 @@ func TestDecrypt(t *testing.T) {
 	})
 	vars := &Substitution{Load: func(context.Context) (map[string]string, error) { return map[string]string{"var": "value"}, nil }}
 	d := &recordingDecrypter{}
-	res, err := Build(t.Context(), tree, Spec{Path: "deploy"}, Options{Decrypt: d, Variables: vars})
+	res, err := buildDir(t, tree, Spec{Path: "deploy"}, Options{Decrypt: d, Variables: vars})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +264,7 @@ func TestDecrypt(t *testing.T) {
 			t.Errorf("no %q in:\n%s", want, y)
 		}
 	}
-	_, err = Build(t.Context(), tree, Spec{Path: "deploy"}, Options{Decrypt: &recordingDecrypter{err: errors.New("no key")}})
+	_, err = buildDir(t, tree, Spec{Path: "deploy"}, Options{Decrypt: &recordingDecrypter{err: errors.New("no key")}})
 	if err == nil || err.Error() != "no key" {
 		t.Errorf("error %v, want the text of the decrypter alone", err)
 	}

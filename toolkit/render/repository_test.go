@@ -16,12 +16,7 @@ func TestRepositoriesOfKustomize(t *testing.T) {
 		t.Run(entry, func(t *testing.T) {
 			k := newKustomizer()
 			tree := writeTree(t, map[string]string{"kustomization.yaml": "components:\n- " + fmt.Sprintf("%q", entry) + "\n"})
-			f, err := newFileSystem(t.Context(), tree, DefaultLimits())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			_, err = k.Run(f, Root)
+			_, err := k.Run(newFileSystem(t.Context(), disk(t, tree), DefaultLimits()), Root)
 			startsGit := err != nil && strings.Contains(err.Error(), "no 'git' program on path")
 			if _, ok := parseRepository(entry); ok != startsGit {
 				t.Errorf("parseRepository = %v, kustomize starts git = %v (%v)", ok, startsGit, err)

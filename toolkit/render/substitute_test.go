@@ -156,7 +156,7 @@ func TestSubstitute(t *testing.T) {
 		{name: "reliability 014: the result is a bomb", files: map[string]string{"a.yaml": object("a", "", "${v}")}, sub: Substitution{Load: load(map[string]string{"v": "&a [*a]"})}, err: "anchor 'a' value contains itself"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			res, err := Build(t.Context(), writeTree(t, c.files), Spec{}, Options{Variables: &c.sub})
+			res, err := buildDir(t, writeTree(t, c.files), Spec{}, Options{Variables: &c.sub})
 			if c.err != "" {
 				if err == nil || !strings.Contains(err.Error(), c.err) {
 					t.Errorf("error %v, want %q", err, c.err)
@@ -177,7 +177,7 @@ func TestSubstitute(t *testing.T) {
 // The variables are loaded once for all objects.
 func TestSubstituteLoadsOnce(t *testing.T) {
 	loads := 0
-	_, err := Build(t.Context(), writeTree(t, map[string]string{"a.yaml": configMap("a"), "b.yaml": configMap("b")}), Spec{},
+	_, err := buildDir(t, writeTree(t, map[string]string{"a.yaml": configMap("a"), "b.yaml": configMap("b")}), Spec{},
 		Options{Variables: &Substitution{Load: func(context.Context) (map[string]string, error) { loads++; return nil, nil }}})
 	if err != nil || loads != 1 {
 		t.Errorf("%d loads, error %v", loads, err)
@@ -269,7 +269,7 @@ func FuzzBuild(f *testing.F) {
 			files["kustomization.yaml"] = kustomization
 		}
 		tree := writeTree(t, files)
-		res, err := Build(t.Context(), tree, Spec{TargetNamespace: "n"}, Options{NoRemoteBases: true, Limits: Limits{FileBytes: 1 << 16, Nodes: 10_000}})
+		res, err := buildDir(t, tree, Spec{TargetNamespace: "n"}, Options{NoRemoteBases: true, Limits: Limits{FileBytes: 1 << 16, Nodes: 10_000}})
 		if err != nil {
 			if strings.Contains(err.Error(), tree) {
 				t.Errorf("the error tells the path on disk: %v", err)

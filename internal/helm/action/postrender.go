@@ -147,7 +147,12 @@ func (p *postRenderer) kustomize(rendered *bytes.Buffer, k *helmv2.Kustomize) (*
 	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte("resources: ["+manifests+"]\n"), 0o600); err != nil {
 		return nil, fmt.Errorf("failed to write the input of kustomize: %w", err)
 	}
-	built, err := render.Build(p.ctx, dir, kustomizeSpec(k), render.Options{NoRemoteBases: true, Limits: render.Limits{FileBytes: int64(p.maxBytes)}})
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("failed to open the input of kustomize: %w", err)
+	}
+	defer root.Close()
+	built, err := render.Build(p.ctx, root.FS(), kustomizeSpec(k), render.Options{NoRemoteBases: true, Limits: render.Limits{FileBytes: int64(p.maxBytes)}})
 	if err != nil {
 		return nil, err
 	}

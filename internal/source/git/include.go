@@ -2,10 +2,10 @@ package git
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 
@@ -166,27 +166,27 @@ func (i *included) layer(to string) (archive.Layer, error) {
 	if !filepath.IsLocal(from) {
 		return archive.Layer{}, fmt.Errorf("'%s' leaves the artifact", i.from)
 	}
-	dir := filepath.Join(i.tree.Dir(), filepath.FromSlash(from))
-	info, err := os.Lstat(dir)
+	info, err := fs.Stat(i.tree.FS(), from)
 	switch {
-	case os.IsNotExist(err):
+	case errors.Is(err, fs.ErrNotExist):
 		return archive.Layer{}, fmt.Errorf("cannot stat %s: stat %s: no such file or directory", shown, shown)
 	case err != nil:
 		return archive.Layer{}, fmt.Errorf("cannot stat %s: %w", shown, err)
 	case info.IsDir():
-		return archive.Layer{At: to, Source: archive.Dir(dir)}, nil
+		return archive.Layer{At: to, Source: archive.FS(i.tree.FS(), from)}, nil
 	}
-	return archive.Layer{At: path.Dir(to), Source: file{i.tree.Dir(), from, path.Base(to), info}}, nil
+	return archive.Layer{At: path.Dir(to), Source: file{i.tree.FS(), from, path.Base(to), info}}, nil
 }
 
 // file is a Source of one file.
 type file struct {
-	dir, path, as string
-	info          fs.FileInfo
+	tree     fs.FS
+	path, as string
+	info     fs.FileInfo
 }
 
 func (f file) Walk(_ context.Context, fn func(archive.Entry) error) error {
 	return fn(archive.Entry{Path: f.as, Mode: f.info.Mode(), Size: f.info.Size(), Open: func() (io.ReadCloser, error) {
-		return os.OpenInRoot(f.dir, f.path)
+		return f.tree.Open(f.path)
 	}})
 }

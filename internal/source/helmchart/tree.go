@@ -34,7 +34,7 @@ func (s *Source) connectTree(ctx context.Context, obj *sourcev1.HelmChart, run *
 	if obj.Spec.ReconcileStrategy == sourcev1.ReconcileStrategyRevision {
 		revision = build.RevisionMetadata(a.Revision)
 	}
-	chart, err := build.OpenLocal(ctx, tree.Dir(), obj.Spec.Chart, request(obj, revision), s.limits)
+	chart, err := build.OpenLocal(ctx, tree.FS(), obj.Spec.Chart, request(obj, revision), s.limits)
 	if err != nil {
 		return nil, errors.Join(failed(err), tree.Close())
 	}
@@ -74,7 +74,6 @@ func (u *treeUpstream) Fetch(ctx context.Context, dir string) (*frame.Content, e
 // Close implements frame.Upstream.
 func (u *treeUpstream) Close() {
 	u.dependencies.close()
-	// Nothing was written, and nothing is left to be done about either.
-	_ = u.chart.Close()
+	// Nothing was written, and nothing is left to be done about it.
 	_ = u.tree.Close()
 }

@@ -20,16 +20,14 @@ func BenchmarkLocal(b *testing.B) {
 	}
 	dir, out := b.TempDir(), b.TempDir()
 	write(b, dir, files)
+	tree := diskFS(b, dir)
 	b.ReportAllocs()
 	for b.Loop() {
-		l, err := OpenLocal(b.Context(), dir, "demo", Request{}, chartfile.DefaultLimits())
+		l, err := OpenLocal(b.Context(), tree, "demo", Request{}, chartfile.DefaultLimits())
 		if err != nil {
 			b.Fatal(err)
 		}
 		if _, err := l.Build(b.Context(), nil, out); err != nil {
-			b.Fatal(err)
-		}
-		if err := l.Close(); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -38,13 +36,10 @@ func BenchmarkLocal(b *testing.B) {
 func BenchmarkObserve(b *testing.B) {
 	dir := b.TempDir()
 	write(b, dir, demo(nil))
+	tree := diskFS(b, dir)
 	b.ReportAllocs()
 	for b.Loop() {
-		l, err := OpenLocal(b.Context(), dir, "demo", Request{}, chartfile.DefaultLimits())
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := l.Close(); err != nil {
+		if _, err := OpenLocal(b.Context(), tree, "demo", Request{}, chartfile.DefaultLimits()); err != nil {
 			b.Fatal(err)
 		}
 	}

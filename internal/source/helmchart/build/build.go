@@ -31,7 +31,7 @@ type Request struct {
 
 // Local is a chart in the tree of a GitRepository or Bucket.
 type Local struct {
-	root    *os.Root
+	tree    fs.FS
 	path    string
 	packed  bool
 	request Request
@@ -40,40 +40,33 @@ type Local struct {
 	Name, Version string
 }
 
-// OpenLocal looks at the chart at a path, a directory or an archive, of the source that is unpacked in dir. Its errors
-// are of type *Error. The caller closes what it returns.
-func OpenLocal(ctx context.Context, dir, chartPath string, request Request, limits chartfile.Limits) (*Local, error) {
-	l := &Local{path: path.Clean(filepath.ToSlash(chartPath)), request: request, limits: limits}
+// OpenLocal looks at the chart at a path, a directory or an archive, of the tree of a source, which is read until the
+// chart is built. Its errors are of type *Error.
+func OpenLocal(ctx context.Context, tree fs.FS, chartPath string, request Request, limits chartfile.Limits) (*Local, error) {
+	l := &Local{tree: tree, path: path.Clean(filepath.ToSlash(chartPath)), request: request, limits: limits}
 	if !filepath.IsLocal(l.path) {
 		return nil, &Error{Reason: sourcev1.InvalidChartReferenceReason,
 			Err: fmt.Errorf("chart path '%s' is absolute or leaves the source", shorten(chartPath))}
 	}
-	var err error
-	if l.root, err = sourceRoot(dir); err != nil {
-		return nil, failed(sourcev1.ChartPullErrorReason, err)
-	}
 	m, err := l.metadata(ctx)
 	if err != nil {
-		return nil, errors.Join(failed(sourcev1.InvalidChartReferenceReason, err), l.Close())
+		return nil, failed(sourcev1.InvalidChartReferenceReason, err)
 	}
 	l.Name = m.Name
 	if l.Version, err = Version(m.Version, request.Revision, request.Values, request.Generation); err != nil {
-		return nil, errors.Join(err, l.Close())
+		return nil, err
 	}
 	return l, nil
 }
 
-// Close releases the tree.
-func (l *Local) Close() error { return l.root.Close() }
-
 // metadata reads no more of a directory than it has to: it is asked for at every interval.
 func (l *Local) metadata(ctx context.Context) (*chart.Metadata, error) {
-	info, err := l.root.Stat(l.path)
+	info, err := fs.Stat(l.tree, l.path)
 	if err != nil {
 		return nil, relative(err)
 	}
 	if info.IsDir() {
-		data, err := readFile(chartfile.NewBudget(l.limits), l.root, path.Join(l.path, chartFile))
+		data, err := readFile(chartfile.NewBudget(l.limits), l.tree, path.Join(l.path, chartFile))
 		if err != nil {
 			return nil, err
 		}
@@ -90,14 +83,14 @@ func (l *Local) metadata(ctx context.Context) (*chart.Metadata, error) {
 
 // archive reads a chart archive of the source (helmchart 72).
 func (l *Local) archive(name string) ([]byte, error) {
-	info, err := l.root.Stat(name)
+	info, err := fs.Stat(l.tree, name)
 	if err != nil {
 		return nil, relative(err)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("'%s' is neither a directory nor a file", name)
 	}
-	f, err := l.root.Open(name)
+	f, err := l.tree.Open(name)
 	if err != nil {
 		return nil, relative(err)
 	}
@@ -117,12 +110,12 @@ func (l *Local) files(ctx context.Context, name string) ([]*archive.BufferedFile
 	if !filepath.IsLocal(name) {
 		return nil, fmt.Errorf("path '%s' leaves the source", name)
 	}
-	info, err := l.root.Stat(name)
+	info, err := fs.Stat(l.tree, name)
 	if err != nil {
 		return nil, relative(err)
 	}
 	if info.IsDir() {
-		return readDirectory(ctx, chartfile.NewBudget(l.limits), l.root, name)
+		return readDirectory(ctx, chartfile.NewBudget(l.limits), l.tree, name)
 	}
 	data, err := l.archive(name)
 	if err != nil {
@@ -170,7 +163,7 @@ func (l *Local) valuesFile(name string) ([]byte, error) {
 	if !filepath.IsLocal(clean) {
 		return nil, errors.New("the path is absolute or leaves the source")
 	}
-	data, err := readFile(chartfile.NewBudget(l.limits), l.root, clean)
+	data, err := readFile(chartfile.NewBudget(l.limits), l.tree, clean)
 	return []byte(strings.TrimPrefix(string(data), chartfile.BOM)), err
 }
 

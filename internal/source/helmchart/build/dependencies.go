@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"path"
 	"strings"
 
@@ -188,13 +187,4 @@ func (l *Local) remoteDependency(ctx context.Context, d *chart.Dependency, repos
 		return nil, fmt.Errorf("version '%s': %w", found.Version, err)
 	}
 	return chartfile.Load(files, l.limits)
-}
-
-// sourceRoot opens the tree a chart is in. Nothing outside of it can be reached through what it returns.
-func sourceRoot(dir string) (*os.Root, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, fmt.Errorf("opening the source: %w", err)
-	}
-	return root, nil
 }

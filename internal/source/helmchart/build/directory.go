@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -19,10 +18,10 @@ import (
 )
 
 // readDirectory reads the files of a chart's directory, but for those its .helmignore excludes. Links are followed as long
-// as they stay below the root (helmchart 22).
-func readDirectory(ctx context.Context, b *chartfile.Budget, root *os.Root, dir string) ([]*archive.BufferedFile, error) {
+// as they stay in the tree (helmchart 22).
+func readDirectory(ctx context.Context, b *chartfile.Budget, tree fs.FS, dir string) ([]*archive.BufferedFile, error) {
 	rules := ignore.Empty()
-	content, err := readFile(b, root, path.Join(dir, ignore.HelmIgnore))
+	content, err := readFile(b, tree, path.Join(dir, ignore.HelmIgnore))
 	switch {
 	case err == nil:
 		if rules, err = ignore.Parse(bytes.NewReader(content)); err != nil {
@@ -32,27 +31,27 @@ func readDirectory(ctx context.Context, b *chartfile.Budget, root *os.Root, dir 
 		return nil, err
 	}
 	rules.AddDefaults()
-	w := &walk{ctx: ctx, budget: b, root: root, top: dir, rules: rules}
-	info, err := root.Stat(dir)
+	w := &walk{ctx: ctx, budget: b, tree: tree, top: dir, rules: rules}
+	info, err := fs.Stat(tree, dir)
 	if err != nil {
 		return nil, relative(err)
 	}
-	if err := w.directory("", []os.FileInfo{info}); err != nil {
+	if err := w.directory("", []fs.FileInfo{info}); err != nil {
 		return nil, err
 	}
 	return w.files, nil
 }
 
-// readFile reads one file below the root.
-func readFile(b *chartfile.Budget, root *os.Root, name string) ([]byte, error) {
-	info, err := root.Stat(name)
+// readFile reads one file of a tree.
+func readFile(b *chartfile.Budget, tree fs.FS, name string) ([]byte, error) {
+	info, err := fs.Stat(tree, name)
 	if err != nil {
 		return nil, relative(err)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("'%s' is not a regular file", name)
 	}
-	f, err := root.Open(name)
+	f, err := tree.Open(name)
 	if err != nil {
 		return nil, relative(err)
 	}
@@ -60,9 +59,9 @@ func readFile(b *chartfile.Budget, root *os.Root, name string) ([]byte, error) {
 	return b.Read(name, f)
 }
 
-// relative names the system call in an error by what a person would: "stat", not "statat".
+// relative names the system call in an error of os.Root by what a person would: "stat", not "statat".
 func relative(err error) error {
-	if e := (*fs.PathError)(nil); errors.As(err, &e) {
+	if e := (*fs.PathError)(nil); errors.As(err, &e) && e.Op != "stat" && e.Op != "lstat" {
 		return &fs.PathError{Op: strings.TrimSuffix(e.Op, "at"), Path: e.Path, Err: e.Err}
 	}
 	return err
@@ -72,42 +71,36 @@ func relative(err error) error {
 type walk struct {
 	ctx    context.Context
 	budget *chartfile.Budget
-	root   *os.Root
-	// top is the chart's directory below the root.
+	tree   fs.FS
+	// top is the chart's directory in the tree.
 	top   string
 	rules *ignore.Rules
 	files []*archive.BufferedFile
 }
 
 // directory reads what is below a directory of the chart. Above are the directories on the way to it, itself included.
-func (w *walk) directory(dir string, above []os.FileInfo) error {
+func (w *walk) directory(dir string, above []fs.FileInfo) error {
 	if err := w.ctx.Err(); err != nil {
 		return context.Cause(w.ctx)
 	}
-	f, err := w.root.Open(path.Join(w.top, dir))
+	entries, err := fs.ReadDir(w.tree, path.Join(w.top, dir))
 	if err != nil {
 		return relative(err)
 	}
-	names, err := f.Readdirnames(w.budget.Entries() + 1)
-	f.Close()
-	if err != nil && !errors.Is(err, io.EOF) {
-		return relative(err)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		if err := w.entry(path.Join(dir, name), above); err != nil {
+	for _, e := range entries {
+		if err := w.entry(path.Join(dir, e.Name()), e, above); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *walk) entry(name string, above []os.FileInfo) error {
+func (w *walk) entry(name string, e fs.DirEntry, above []fs.FileInfo) error {
 	if err := w.budget.Entry(name); err != nil {
 		return err
 	}
 	below := path.Join(w.top, name)
-	info, err := w.root.Lstat(below)
+	info, err := e.Info()
 	if err != nil {
 		return relative(err)
 	}
@@ -115,20 +108,20 @@ func (w *walk) entry(name string, above []os.FileInfo) error {
 		return nil
 	}
 	if info.Mode()&fs.ModeSymlink != 0 {
-		if info, err = w.root.Stat(below); err != nil {
+		if info, err = fs.Stat(w.tree, below); err != nil {
 			return fmt.Errorf("following the link '%s': %w", below, relative(err))
 		}
 	}
 	switch {
 	case info.IsDir():
-		if slices.ContainsFunc(above, func(a os.FileInfo) bool { return os.SameFile(a, info) }) {
+		if slices.ContainsFunc(above, func(a fs.FileInfo) bool { return os.SameFile(a, info) }) {
 			return fmt.Errorf("the link '%s' leads to a directory that it lies in", below)
 		}
 		return w.directory(name, append(slices.Clip(above), info))
 	case !info.Mode().IsRegular():
 		return fmt.Errorf("'%s' is not a regular file", below)
 	}
-	data, err := readFile(w.budget, w.root, below)
+	data, err := readFile(w.budget, w.tree, below)
 	if err != nil {
 		return err
 	}

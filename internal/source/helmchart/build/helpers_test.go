@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,6 +45,16 @@ func source(t testing.TB, files map[string]string) string {
 	dir := t.TempDir()
 	write(t, dir, files)
 	return dir
+}
+
+func diskFS(t testing.TB, dir string) fs.FS {
+	t.Helper()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = root.Close() })
+	return root.FS()
 }
 
 func write(t testing.TB, dir string, files map[string]string) {
@@ -135,11 +146,10 @@ func unpack(t testing.TB, r *Result) map[string]string {
 // local builds a chart of a source tree.
 func local(t testing.TB, dir, path string, request Request, limits chartfile.Limits, repositories Repositories) (*Result, error) {
 	t.Helper()
-	l, err := OpenLocal(t.Context(), dir, path, request, limits)
+	l, err := OpenLocal(t.Context(), diskFS(t, dir), path, request, limits)
 	if err != nil {
 		return nil, err
 	}
-	defer l.Close()
 	return l.Build(t.Context(), repositories, t.TempDir())
 }
 
