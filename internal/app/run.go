@@ -414,6 +414,7 @@ func (p *process) setup(ctx context.Context, c chosen) error {
 		if p.Started != nil {
 			p.Started()
 		}
+		boundGarbage()
 		// What is there already is reconciled first.
 		time.AfterFunc(settleTime, releaseStartup)
 	}

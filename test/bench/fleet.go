@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -10,6 +11,8 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	helmv2 "github.com/seed-79636ae9/flux/api/helm/v2"
@@ -183,17 +186,35 @@ func (f *fleet) gone(ctx context.Context, kinds ...schema.GroupVersionKind) erro
 	ctx, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
 	for _, kind := range kinds {
-		for {
-			list, err := f.list(ctx, kind, client.Limit(1))
-			if err != nil {
-				return err
-			}
-			if len(list.Items) == 0 {
-				break
-			}
-			if err := pause(ctx, 100*time.Millisecond); err != nil {
-				return fmt.Errorf("%s %s is not gone: %w", kind.Kind, list.Items[0].Name, err)
-			}
+		if err := f.goneOf(ctx, kind); err != nil {
+			return fmt.Errorf("waiting until each %s is gone: %w; the end of the log: %s", kind.Kind, err, f.sut.LogTail())
+		}
+	}
+	return nil
+}
+
+// goneOf watches: a list for each look would be the dearest request of all.
+func (f *fleet) goneOf(ctx context.Context, kind schema.GroupVersionKind) error {
+	list, err := f.list(ctx, kind)
+	if err != nil {
+		return err
+	}
+	left := map[types.UID]bool{}
+	for _, o := range list.Items {
+		left[o.UID] = true
+	}
+	w, err := f.client.Watch(ctx, list, f.labelled(), &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})
+	if err != nil {
+		return err
+	}
+	defer w.Stop()
+	for len(left) > 0 {
+		ev, open := <-w.ResultChan()
+		if !open {
+			return errors.Join(fmt.Errorf("the watch ended, %d are left", len(left)), ctx.Err())
+		}
+		if o, ok := ev.Object.(client.Object); ok && ev.Type == watch.Deleted {
+			delete(left, o.GetUID())
 		}
 	}
 	return nil

@@ -245,29 +245,55 @@ type write = func(context.Context, io.Writer) error
 
 // extract unpacks the layer; its files are packed anew (ocirepository 33, 68).
 func (u *upstream) extract(ctx context.Context, layer oci.Layer, dir string) (write, error) {
-	tree := filepath.Join(dir, "tree")
-	if err := os.Mkdir(tree, 0o700); err != nil {
-		return nil, storageFailed(err)
-	}
+	path := filepath.Join(dir, "tree")
 	content, err := u.open(ctx, layer)
 	if err != nil {
 		return nil, err
 	}
 	defer content.Close()
-	if err := archive.Extract(ctx, content, tree, u.unpack); err != nil {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, storageFailed(err)
+	}
+	disk := &diskWriter{w: f}
+	tree, err := archive.Unpack(ctx, content, disk, u.unpack)
+	if err := errors.Join(disk.err, f.Close()); err != nil {
+		return nil, storageFailed(fmt.Errorf("failed to extract layer contents: %w", err))
+	}
+	if err == nil {
+		// What follows the archive still has to have the digest of the layer.
+		_, err = io.Copy(io.Discard, content)
+	}
+	if err != nil {
 		return nil, u.broken("extract", err)
 	}
-	// What follows the archive still has to have the digest of the layer.
-	if _, err := io.Copy(io.Discard, content); err != nil {
-		return nil, u.broken("extract", err)
-	}
-	return func(ctx context.Context, w io.Writer) error {
-		ignore, err := archive.ReadIgnore(ctx, archive.Dir(tree), u.ignore)
+	return func(ctx context.Context, w io.Writer) (err error) {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		files := archive.FS(tree.FS(f), ".")
+		ignore, err := archive.ReadIgnore(ctx, files, u.ignore)
 		if err != nil {
 			return fmt.Errorf("reading ignore rules: %w", err)
 		}
-		return archive.Write(ctx, w, archive.Dir(tree), ignore)
+		return archive.Write(ctx, w, files, ignore)
 	}, nil
+}
+
+// diskWriter remembers why it could not be written to: Unpack's errors do not tell the disk's from those of the archive.
+type diskWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (d *diskWriter) Write(p []byte) (int, error) {
+	n, err := d.w.Write(p)
+	if err != nil {
+		d.err = err
+	}
+	return n, err
 }
 
 // copy keeps the layer byte for byte (ocirepository 34).
