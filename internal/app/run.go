@@ -414,9 +414,9 @@ func (p *process) setup(ctx context.Context, c chosen) error {
 		if p.Started != nil {
 			p.Started()
 		}
-		boundGarbage()
+		boundMemory()
 		// What is there already is reconciled first.
-		time.AfterFunc(settleTime, releaseStartup)
+		time.AfterFunc(settleTime, releaseMemory)
 	}
 	return nil
 }

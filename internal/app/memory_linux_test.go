@@ -19,5 +19,5 @@ func TestReadOnlyMapping(t *testing.T) {
 		}
 	}
 	// The program goes on.
-	releaseStartup()
+	releaseMemory()
 }

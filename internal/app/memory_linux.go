@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// releaseStartup gives memory back that only the start has needed: garbage, and the pages of the program that hold the initialisation of
-// its libraries, which is most of what was read of it. The kernel reads a page again when it is needed after all.
-func releaseStartup() {
+// releaseMemory gives memory back that is not needed now: garbage, and the pages of the program, most of which hold the initialisation of
+// libraries or what only a rollout runs. The kernel maps a page again when it is needed after all.
+func releaseMemory() {
 	debug.FreeOSMemory()
 	program, err := os.Executable()
 	if err != nil {
