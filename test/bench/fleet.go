@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -193,12 +192,21 @@ func (f *fleet) gone(ctx context.Context, kinds ...schema.GroupVersionKind) erro
 	return nil
 }
 
-// goneOf watches: a list for each look would be the dearest request of all.
+// goneOf watches: a list for each look would be the dearest request of all. An API server that has much to do ends a watch that is behind.
 func (f *fleet) goneOf(ctx context.Context, kind schema.GroupVersionKind) error {
-	list, err := f.list(ctx, kind)
-	if err != nil {
-		return err
+	for {
+		list, err := f.list(ctx, kind)
+		if err != nil || len(list.Items) == 0 {
+			return err
+		}
+		if err := f.shrink(ctx, list); err != nil {
+			return err
+		}
 	}
+}
+
+// shrink watches until all objects of a list are gone, or the watch ends.
+func (f *fleet) shrink(ctx context.Context, list *metav1.PartialObjectMetadataList) error {
 	left := map[types.UID]bool{}
 	for _, o := range list.Items {
 		left[o.UID] = true
@@ -211,7 +219,7 @@ func (f *fleet) goneOf(ctx context.Context, kind schema.GroupVersionKind) error 
 	for len(left) > 0 {
 		ev, open := <-w.ResultChan()
 		if !open {
-			return errors.Join(fmt.Errorf("the watch ended, %d are left", len(left)), ctx.Err())
+			return ctx.Err()
 		}
 		if o, ok := ev.Object.(client.Object); ok && ev.Type == watch.Deleted {
 			delete(left, o.GetUID())

@@ -185,33 +185,41 @@ func (l *lab) await(ctx context.Context, list client.ObjectList, n int, good fun
 func (l *lab) awaitIn(ctx context.Context, list client.ObjectList, n int, good func(client.Object) bool, options ...client.ListOption) error {
 	ctx, cancel := context.WithTimeout(ctx, l.patience)
 	defer cancel()
+	for {
+		are, err := l.watched(ctx, list, n, good, options)
+		switch {
+		case err != nil:
+			return err
+		case are >= n:
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("%d of %d objects were as they should be after %s; the end of the log: %s", are, n, l.patience, l.sut.LogTail())
+		}
+		// An API server that has much to do ends a watch that is behind.
+	}
+}
+
+// watched counts objects that are as they should be until there are n, or the watch or ctx ends. A watch begins with what there is.
+func (l *lab) watched(ctx context.Context, list client.ObjectList, n int, good func(client.Object) bool, options []client.ListOption) (int, error) {
 	w, err := l.client.Watch(ctx, list, options...)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer w.Stop()
 	are := map[client.ObjectKey]bool{}
-	for {
-		select {
-		case ev, open := <-w.ResultChan():
-			if !open {
-				return errors.Join(errors.New("the watch of the scenario ended"), ctx.Err())
-			}
-			o, ok := ev.Object.(client.Object)
-			if !ok {
-				continue
-			}
+	for len(are) < n {
+		ev, open := <-w.ResultChan()
+		if !open {
+			break
+		}
+		if o, ok := ev.Object.(client.Object); ok {
 			key := client.ObjectKeyFromObject(o)
 			if delete(are, key); ev.Type != watch.Deleted && good(o) {
 				are[key] = true
 			}
-			if len(are) >= n {
-				return nil
-			}
-		case <-ctx.Done():
-			return fmt.Errorf("%d of %d objects were as they should be after %s; the end of the log: %s", len(are), n, l.patience, l.sut.LogTail())
 		}
 	}
+	return len(are), nil
 }
 
 // create creates objects in order.
