@@ -38,7 +38,7 @@ type suite struct{ pkg, pattern string }
 
 func suites() []suite {
 	return []suite{
-		{"./toolkit/archive", "^Benchmark(Write|Extract)$"},
+		{"./toolkit/archive", "^Benchmark(Write|Unpack|Extract)$"},
 		{"./toolkit/artifact", "^Benchmark(Put|Verify|OpenHit|OpenMiss)$"},
 		{"./toolkit/kube", "^Benchmark(Object|Digest)$"},
 		{"./toolkit/git", "^Benchmark(Archive)$"},
