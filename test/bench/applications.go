@@ -64,10 +64,9 @@ func applications(ctx context.Context, f *fleet, s *sheet) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := f.lab.sut.Stop(); err != nil {
+	if err := f.halt(); err != nil {
 		return err
 	}
-	f.process = nil
 	plain, err := f.plainFloor(ctx, s)
 	if err != nil {
 		return err
@@ -131,8 +130,14 @@ func releasesAlone(ctx context.Context, f *fleet, s *sheet) error {
 	if err != nil {
 		return err
 	}
+	if err := f.halt(); err != nil {
+		return err
+	}
 	floor, err := f.renderedFloor(ctx, s, records)
 	if err != nil {
+		return err
+	}
+	if err := f.run(ctx); err != nil {
 		return err
 	}
 	if err := f.releases(ctx, s, floor, files.URL+"/charts"); err != nil {
@@ -428,10 +433,9 @@ func (f *fleet) idle(ctx context.Context, scenario string) (*row, error) {
 // restart: a new process finds everything as it should be, and tries it all.
 func (f *fleet) restart(ctx context.Context) (*row, error) {
 	f.counted = "kustomization"
-	if err := f.lab.sut.Stop(); err != nil {
+	if err := f.halt(); err != nil {
 		return nil, err
 	}
-	f.process = nil
 	span, err := f.begin(ctx, kustomizationsName, f.n, "restart")
 	if err != nil {
 		return nil, err

@@ -72,6 +72,13 @@ func (f *fleet) run(ctx context.Context) error {
 	return err
 }
 
+// halt ends the process: what is measured next does without it.
+func (f *fleet) halt() error {
+	err := f.lab.sut.Stop()
+	f.process = nil
+	return err
+}
+
 func (f *fleet) close() error {
 	f.registry.Close()
 	return f.lab.close()
